@@ -6,14 +6,14 @@ measured on.
 
 1. **ingest** makes the prompts' partition of the application's `traffic.sources`, after **arrival** waited for their data.
    Without any it is **examples** in its place: it waits for the examples of the interval, which the ingest DAG alone
-   makes, and whose rows of the split `traffic` are replayed. If none come the night is skipped, and says why.
+   makes, and whose rows of the split `traffic` are replayed. If none come the interval is skipped, and says why.
 2. **generate** lets the champion answer, one task a shard. A killed task goes on with its next part. Without a champion
-   the night is skipped. An application whose responses a serving system logged has no such task.
+   the interval is skipped. An application whose responses a serving system logged has no such task.
 3. **score** measures every interaction: length, language, format, refusal, toxicity, sentiment, personal data,
    groundedness, and quality where a reference is known.
 4. **record** emits the asset of the application's interactions, with the URI and digest of the manifest.
 5. With `feedback` in the application's file, **feedback** finds the interactions that people judged in the interval, those of
-   earlier intervals among them. It also runs where the night was skipped. With `feedback.corrections` what they corrected
+   earlier intervals among them. It also runs where the interval was skipped. With `feedback.corrections` what they corrected
    becomes examples.
 
 With `split` in the application's file **assign** checks whether a candidate answers a share of the traffic. Then
@@ -42,14 +42,14 @@ from nightshift.settings.application import Application
 
 
 @task
-def record(night: dict[str, Any] | None, *, ti: Any, outlet_events: Any) -> None:
-    """Tell who waits for interactions that a night is there."""
-    if night is None:
+def record(scored: dict[str, Any] | None, *, ti: Any, outlet_events: Any) -> None:
+    """Tell who waits for interactions that an interval is there."""
+    if scored is None:
         raise AirflowSkipException("the champion answered nothing")
     outlet_events[ti.task.outlets[0]].extra = {
-        "manifest": f"{night['interactions']}/manifest.json",
-        "digest": night["digest"],
-        "rows": night["rows"],
+        "manifest": f"{scored['interactions']}/manifest.json",
+        "digest": scored["digest"],
+        "rows": scored["rows"],
     }
 
 
@@ -98,7 +98,7 @@ for app in applications_to_parse("batch_inference"):
     with application_dag(
         app,
         "batch_inference",
-        "A night's prompts to scored interactions.",
+        "An interval's prompts to scored interactions.",
         **daily(app, "to answer"),
         doc_md=__doc__,
     ):
@@ -115,7 +115,7 @@ for app in applications_to_parse("batch_inference"):
         prompts >> [*shards, score]
         shards >> score
         if app.feedback:
-            # No feedback keeps no night from those who wait for it, and a night without answers loses no feedback.
+            # No feedback keeps no interval from those who wait for it, and an interval without answers loses no feedback.
             judged = job("feedback", app, {"interval": INTERVAL}, obey_verdict=False, trigger_rule=TriggerRule.ALL_DONE)
             score >> judged >> recorded
         if app.split:

@@ -12,7 +12,7 @@ Trains a candidate on the accepted examples of an application, judges it, and re
    MLflow, and so is the reason. A killed training continues from its newest complete checkpoint. The weights, with the prompt
    and decoding settings of the application's file, are an application version: the candidate.
 4. **evaluate** judges base, champion and candidate on the same held-out examples, with confidence intervals.
-5. **reference** keeps the profile of what the candidate was trained and judged on: what its nights are compared with.
+5. **reference** keeps the profile of what the candidate was trained and judged on: what its intervals are compared with.
 6. **register** makes a model version with the alias `candidate`; its asset event starts the release.
 7. **close** records in the ledger how the retraining ended and its hours, also when a task failed; a run that a person marked
    as failed counts as cancelled.

@@ -1,20 +1,20 @@
 """
 ### Nightly bias
 
-Says of every night whether groups of people were answered differently, and asks the champion itself.
+Says of every interval whether groups of people were answered differently, and asks the champion itself.
 
-1. **bias** finds the nights without a report from manifests. It compares toxicity, sentiment, refusal, length, validity
+1. **bias** finds the intervals without a report from manifests. It compares toxicity, sentiment, refusal, length, validity
    and quality of the answers between segments, languages and the groups that prompts mention; and it asks the champion and
    its base model three sets: the application's own messages with the writer's name, age or faith swapped, CrowS-Pairs and
-   BBQ. The sets and their counts are fixed, so a model is asked once, and the next night is no work. Reports and numbers
+   BBQ. The sets and their counts are fixed, so a model is asked once, and the next interval is no work. Reports and numbers
    are in MLflow, too.
-2. **verdict** shows the verdict in its log. It fails when a night could not be judged or did not arrive at all: bias
+2. **verdict** shows the verdict in its log. It fails when an interval could not be judged or did not arrive at all: bias
    fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
-3. **retraining**, where `retraining.on` names bias, decides after the newest of these nights by the policy, and wakes
+3. **retraining**, where `retraining.on` names bias, decides after the newest of these intervals by the policy, and wakes
    finetune for a retraining that nobody trains for yet.
 
-Woken by every night of interactions and by the clock, in case an event was lost or a night is missing. On the weekday
-`bias.full_weekday` the full sets are asked. By hand: choose a night to judge it again.
+Woken by every interval of interactions and by the clock, in case an event was lost or an interval is missing. On the weekday
+`bias.full_weekday` the full sets are asked. By hand: choose an interval to judge it again.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from nightshift.orchestration.application_dag import application_dag, applicatio
 from nightshift.orchestration.assets import interactions_asset, retraining_asset
 from nightshift.orchestration.forms import optional_day
 from nightshift.orchestration.job import job
-from nightshift.orchestration.nightly import NIGHT, retraining, verdict
+from nightshift.orchestration.nightly import ASKED_INTERVAL, retraining, verdict
 
 for app in applications_to_parse("nightly_bias"):
     with application_dag(
         app,
         "nightly_bias",
-        "Compare each night's answers between groups of people.",
+        "Compare each interval's answers between groups of people.",
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(app.look("bias"), timezone=app.timezone), assets=interactions_asset(app)
         ),
         params={
             "night": optional_day(
-                app, f"Night to judge again ({app.timezone}); empty: every night that has no report yet"
+                app, f"Interval to judge again ({app.timezone}); empty: every interval that has no report yet"
             )
         },
         doc_md=__doc__,
     ):
-        bias = job("bias", app, NIGHT, obey_verdict=False)
+        bias = job("bias", app, ASKED_INTERVAL, obey_verdict=False)
 
         verdict(bias.output)
         if "bias" in app.retraining.on:

@@ -8,7 +8,7 @@ Production answers with the champion's prompt and index until the candidate is r
    run, the run ends here, skipped.
 2. **snapshot** gathers the held-out examples of the newest days.
 3. **evaluate** judges base, champion and candidate on them, each with its own prompt.
-4. **reference** keeps the profile that the candidate's nights are compared with.
+4. **reference** keeps the profile that the candidate's intervals are compared with.
 5. **register** makes it a version in MLflow, without a copy of the weights; its asset event starts the release.
 
 Runs once a day. By hand: start it after an edit to have the candidate minutes later.

@@ -15,7 +15,7 @@ Decides whether the newest candidate may replace the champion, moves the alias, 
    Unanswered requests are rejected. Skipped if no approval is needed.
 5. **promote** moves the alias `champion` in MLflow if the ledger has the decision, and shows there who decided. Users reach a
    model only through this alias.
-6. **replay** has the new champion answer the night that led to the retraining again, and compares: drift against the new
+6. **replay** has the new champion answer the interval that led to the retraining again, and compares: drift against the new
    reference, and quality on rows outside every training set, known and new answers apart.
 
 Started by every registered candidate, and once a day in case an event was lost. While a request is open, later runs wait for

@@ -7,7 +7,7 @@ The form to control retraining by hand; the reason is kept in the ledger and sho
   fine-tuning, force starts it; if one is in progress, this run fails and names it.
 - **give up** ends the open retraining without a model, so that another can be ordered. A run that trains for it
   continues until it is marked as failed, which also gives its retraining up.
-- **snooze** keeps drift and bias from ordering one for some days. The nights are judged and reported all the same.
+- **snooze** keeps drift and bias from ordering one for some days. The intervals are judged and reported all the same.
 - **wake** ends a snooze, and starts the fine-tuning for an order that no run has claimed.
 
 The fine-tuning itself is the DAG `<application>_finetune`; this one only emits the asset that starts it.

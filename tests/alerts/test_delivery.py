@@ -38,7 +38,7 @@ def test_a_webhook_gets_the_text_and_how_bad_it_is(outbox, drain, hook):
     drain(application(HOOK))
     (body,) = hook.taken
     assert (body["title"], body["type"]) == ("[bank] CRITICAL: bias (and 1 more)", "failure")
-    assert "drift in the night 2026-11-20" in body["message"]
+    assert "drift in the interval 2026-11-20" in body["message"]
 
 
 def test_a_recovery_reaches_the_route_that_had_the_alert_and_says_so(outbox, drain, hook):
@@ -55,16 +55,16 @@ def test_each_route_gets_what_it_asked_for_and_the_mailbox_gets_everything(outbo
     outbox.accept(drift())
     outbox.accept(drift(kind="retraining_started", condition="", severity=Severity.INFO, title="started"))
     drain(application({**HOOK, "kinds": ["drift"]}, {**MAIL, "severity": "critical"}))
-    assert [body["title"] for body in hook.taken] == ["[bank] WARNING: drift in the night 2026-11-20"]
+    assert [body["title"] for body in hook.taken] == ["[bank] WARNING: drift in the interval 2026-11-20"]
     assert mails.taken == []
     (message,) = outbox.messages(10)
-    assert [alert.title for alert in message.alerts] == ["drift in the night 2026-11-20", "started"]
+    assert [alert.title for alert in message.alerts] == ["drift in the interval 2026-11-20", "started"]
 
 
 def test_an_application_without_routes_fills_its_mailbox(outbox, drain):
     outbox.accept(drift())
     assert drain(application()) == {}
-    assert [message.subject for message in outbox.messages(10)] == ["[bank] WARNING: drift in the night 2026-11-20"]
+    assert [message.subject for message in outbox.messages(10)] == ["[bank] WARNING: drift in the interval 2026-11-20"]
     assert outbox.undelivered() == []
 
 
@@ -93,8 +93,8 @@ def test_what_a_dead_server_did_not_take_waits_and_comes_grouped_by_night(outbox
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", hook_connection(hook.server_address[1]))
     assert drain(app) == {}
     assert [body["title"] for body in hook.taken] == [
-        "[bank] WARNING: drift in the night 2026-11-20 (and 1 more)",
-        "[bank] WARNING: drift in the night 2026-11-21",
+        "[bank] WARNING: drift in the interval 2026-11-20 (and 1 more)",
+        "[bank] WARNING: drift in the interval 2026-11-21",
     ]
     assert outbox.waiting(app.alerts) == []
     assert outbox.route_state(route_key(app.alerts.routes[0])).trouble is None
@@ -151,8 +151,8 @@ def test_more_than_people_can_read_in_an_hour_waits_and_comes_as_one_digest(outb
     monkeypatch.setattr(delivery, "HOUR", timedelta(0))
     drain(app)
     assert [body["title"] for body in hook.taken[2:]] == [
-        "[bank] WARNING: drift in the night 2026-11-03",
-        "[bank] WARNING: drift in the night 2026-11-04 (and 3 more)",
+        "[bank] WARNING: drift in the interval 2026-11-03",
+        "[bank] WARNING: drift in the interval 2026-11-04 (and 3 more)",
     ]
 
 

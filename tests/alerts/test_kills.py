@@ -85,7 +85,7 @@ def test_a_task_killed_before_any_write_of_an_alert_loses_nothing(tmp_path, mail
         assert [held.count for held in box.held()] == [1]
         assert 1 <= len(mails.taken) <= 2
         assert len({mail["Message-ID"] for mail in mails.taken}) == 1
-        assert {message.subject for message in box.messages(10)} == {"[bank] WARNING: drift in the night 2026-11-20"}
+        assert {message.subject for message in box.messages(10)} == {"[bank] WARNING: drift in the interval 2026-11-20"}
         if not came:
             break
         write += 1
@@ -132,4 +132,4 @@ def test_a_recovery_of_a_task_that_is_never_tried_again_ends_what_held_and_comes
     deliver(app, box, seconds=5, rest_after_trouble=timedelta(0))
     subjects = [mail["Subject"] for mail in mails.taken]
     assert len([subject for subject in subjects if "recovered" in subject and "2026-11-21" in subject]) == 1
-    assert "[bank] WARNING: drift in the night 2026-11-22" in subjects
+    assert "[bank] WARNING: drift in the interval 2026-11-22" in subjects

@@ -39,11 +39,17 @@ class Elements(HTMLParser):
 def test_all_forms_say_what_where_since_when_how_bad_and_what_to_do():
     message = compose([drift(**FULL)], "route")
     for form in (message.text, Elements(message.html).text, message.markdown.replace("\\", "")):
-        for said in ("drift in the night 2026-11-20", "bank_nightly_drift", "2026-11-18 05:00 UTC", "0.31", "read the"):
+        for said in (
+            "drift in the interval 2026-11-20",
+            "bank_nightly_drift",
+            "2026-11-18 05:00 UTC",
+            "0.31",
+            "read the",
+        ):
             assert said in form
     assert "https://airflow.example.org/dags/d?a=1&b=2" in message.text
     assert ("a", {"href": "https://airflow.example.org/dags/d?a=1&b=2"}) in Elements(message.html).found
-    assert message.subject == "[bank] WARNING: drift in the night 2026-11-20"
+    assert message.subject == "[bank] WARNING: drift in the interval 2026-11-20"
 
 
 def test_the_subject_names_the_worst_and_counts_the_others():

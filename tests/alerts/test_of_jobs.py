@@ -9,7 +9,7 @@ from told import application
 from nightshift.alerts.alert import ResultAlerts
 from nightshift.alerts.of_jobs import alerts_of
 from nightshift.jobs import bias, drift, ingest, validate
-from nightshift.jobs.nights import NightResult, said_of
+from nightshift.jobs.monitors import IntervalResult, said_of
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.verdict import Verdict
 
@@ -37,7 +37,7 @@ def bad(job, result):
 
 
 def night(verdict, name="2026-11-21", **fields):
-    return NightResult(night=name, verdict=verdict, reasons=["topics 0.31, 0.20 is FAIL"], rows=80, **fields)
+    return IntervalResult(night=name, verdict=verdict, reasons=["topics 0.31, 0.20 is FAIL"], rows=80, **fields)
 
 
 def nights(*judged, module=drift, missing=None):
@@ -67,8 +67,8 @@ def test_an_alert_of_drift_names_its_kind_and_one_of_a_night_without_kinds_does_
         )
         titles.append(alert.title)
     assert titles == [
-        "concept drift in the night 2026-11-21, worst in exact match",
-        "drift in the night 2026-11-21, worst in exact match",
+        "concept drift in the interval 2026-11-21, worst in exact match",
+        "drift in the interval 2026-11-21, worst in exact match",
     ]
 
 
@@ -157,7 +157,7 @@ def test_a_night_that_fails_says_what_moved_and_leads_to_its_report(job, module,
     result = nights(night("FAIL", failing=["topics", "length"], worst="topics", report="s3://b/r"), module=module)
     alert = next(one for one in alerts_of(job, DAY, result.model_dump(mode="json"), TOLD) if not one.good)
     assert (alert.kind.value, alert.severity.value, alert.night) == (job, severity, "2026-11-21")
-    assert alert.title == f"{job} in the night 2026-11-21, worst in topics"
+    assert alert.title == f"{job} in the interval 2026-11-21, worst in topics"
     assert alert.cause == "length, topics"
     assert alert.links["Report"] == "https://airflow.example.org/report?s3://b/r"
     assert alert.explains == []  # a night that fails fails no task

@@ -126,7 +126,7 @@ def test_the_dashboard_sees_what_waits_for_which_route_and_why(outbox):
     outbox.keep_route_state(key, outbox.route_state(key).with_refusal("ConnectionRefusedError", datetime.now(UTC)), 1)
     (waiting,) = outbox.waiting(app.alerts)
     assert (waiting.route, waiting.error, waiting.tries) == ("ops_mail", "ConnectionRefusedError", 1)
-    assert waiting.message.subject == "[bank] WARNING: drift in the night 2026-11-20"
+    assert waiting.message.subject == "[bank] WARNING: drift in the interval 2026-11-20"
 
 
 def test_whoever_looks_at_what_waits_writes_nothing_even_where_somebody_was_killed(outbox, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_a_silenced_condition_tells_nobody_but_the_mailbox_who_silenced_it_and_w
     outbox.accept(at(0))
     respond("silence")
     assert outbox.accept(at(24, severity=Severity.CRITICAL, cause="length"))
-    assert to_routes(outbox) == [("drift in the night 2026-11-20", "warning")]
+    assert to_routes(outbox) == [("drift in the interval 2026-11-20", "warning")]
     told = outbox.undelivered()[-1]
     assert told.facts == ["ana silenced it until 2026-11-22 06:00 UTC: the new tariff"]
     (shown,) = outbox.open()
@@ -84,7 +84,7 @@ def test_what_began_and_ended_while_it_was_silenced_reached_nobody(outbox, respo
     outbox.accept(at(24))
     outbox.accept(passed("2026-11-22", at=BEGAN + timedelta(hours=46)))
     assert [title for title, _ in to_routes(outbox)] == [
-        "drift in the night 2026-11-20",
+        "drift in the interval 2026-11-20",
         "no drift any more: 2026-11-20",
     ]
     assert len(outbox.undelivered()) == 4
@@ -101,7 +101,7 @@ def test_an_acknowledged_condition_is_told_again_only_when_it_changes_or_gets_wo
     ):
         outbox.accept(alert)
     told = [title for title, _ in to_routes(outbox)]
-    assert told == [f"drift in the night 2026-11-{day}" for day in (20, 22, 24)]
+    assert told == [f"drift in the interval 2026-11-{day}" for day in (20, 22, 24)]
 
 
 def test_nobody_is_reminded_of_a_request_that_somebody_acknowledged(outbox, respond):
@@ -118,7 +118,7 @@ def test_an_acknowledgement_ends_with_its_condition(outbox, respond):
     respond("acknowledge", lasts=200)
     outbox.accept(passed("2026-11-21", at=BEGAN + timedelta(hours=20)))
     outbox.accept(at(48))
-    assert to_routes(outbox)[-1] == ("drift in the night 2026-11-22", "warning")
+    assert to_routes(outbox)[-1] == ("drift in the interval 2026-11-22", "warning")
 
 
 @pytest.mark.parametrize("action", ["silence", "acknowledge"])
@@ -132,14 +132,14 @@ def test_what_still_holds_when_the_time_is_over_is_told_again_once(outbox, ledge
         return [outbox.accept(alert) for alert in still_true(outbox.held(), ledger.responses(["drift"]), now=now)]
 
     assert [look(48), look(50), look(51)] == [[], [True], []]
-    assert to_routes(outbox)[-1] == ("still holds: drift in the night 2026-11-21", "warning")
+    assert to_routes(outbox)[-1] == ("still holds: drift in the interval 2026-11-21", "warning")
     assert outbox.undelivered()[-1].facts[0].startswith("ana ")
 
 
 def test_a_silence_of_another_time_says_nothing_about_what_began_after_it(outbox, ledger, respond):
     respond("silence", hours=0, lasts=1)
     outbox.accept(at(24))
-    assert to_routes(outbox) == [("drift in the night 2026-11-21", "warning")]
+    assert to_routes(outbox) == [("drift in the interval 2026-11-21", "warning")]
     assert still_true(outbox.held(), ledger.responses(["drift"]), now=BEGAN + timedelta(hours=25)) == []
 
 
@@ -151,7 +151,7 @@ def test_a_silence_that_is_ended_tells_again_at_once(outbox, ledger, respond):
     (again,) = still_true(outbox.held(), ledger.responses(["drift"]), now=BEGAN + timedelta(hours=26))
     assert outbox.accept(again)
     outbox.accept(at(48, cause="length"))
-    assert [title for title, _ in to_routes(outbox)][1:] == [again.title, "drift in the night 2026-11-22"]
+    assert [title for title, _ in to_routes(outbox)][1:] == [again.title, "drift in the interval 2026-11-22"]
 
 
 def test_a_task_that_is_tried_again_responds_once_and_the_newest_response_counts(ledger, respond):

@@ -27,7 +27,7 @@ def test_pagerduty_resolves_what_the_alert_triggered(outbox, drain, hook, monkey
     assert [triggered["event_action"], resolved["event_action"]] == ["trigger", "resolve"]
     assert triggered["dedup_key"] == resolved["dedup_key"]
     assert triggered["payload"]["severity"] == "critical"
-    assert triggered["payload"]["summary"].startswith("[bank] CRITICAL: drift in the night 2026-11-20")
+    assert triggered["payload"]["summary"].startswith("[bank] CRITICAL: drift in the interval 2026-11-20")
     assert triggered["links"] == [{"href": "https://airflow.example.org/log"}]
 
 
@@ -38,7 +38,7 @@ def test_conditions_that_were_told_together_are_incidents_of_their_own_and_resol
     monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", url)
     monkeypatch.setenv("AIRFLOW_CONN_PAGER", connection("pagerduty://INTEGRATIONKEY@APIKEY?action=map"))
     app = application({"to": "pager"})
-    bias = {"kind": Kind.BIAS, "subject": "bias", "condition": "bias", "title": "bias in the night 2026-11-20"}
+    bias = {"kind": Kind.BIAS, "subject": "bias", "condition": "bias", "title": "bias in the interval 2026-11-20"}
     outbox.accept(drift())
     outbox.accept(drift(**bias))
     assert drain(app) == {}
@@ -48,7 +48,7 @@ def test_conditions_that_were_told_together_are_incidents_of_their_own_and_resol
     assert [event["event_action"] for event in hook.taken] == ["trigger", "trigger", "resolve"]
     assert one["dedup_key"] != other["dedup_key"]
     (resolved,) = [event for event in (one, other) if event["dedup_key"] == over["dedup_key"]]
-    assert "drift in the night" in resolved["payload"]["summary"]
+    assert "drift in the interval" in resolved["payload"]["summary"]
 
 
 def test_slack_shows_links_and_leaves_hostile_text_as_it_is(outbox, drain, hook, monkeypatch):

@@ -36,7 +36,7 @@ def drift(night="2026-11-20", **fields):
             "severity": Severity.WARNING,
             "subject": "drift",
             "night": night,
-            "title": f"drift in the night {night}",
+            "title": f"drift in the interval {night}",
             "condition": "drift",
             "cause": "topics",
             **fields,

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from audit_logs import NOW
-from ledger_nights import APP, outcome, trip
+from ledger_intervals import APP, outcome, trip
 
 from nightshift.audit.chain import Chain
 from nightshift.audit.ledger_events import all_ledger_events, events_of_ledger
@@ -59,7 +59,7 @@ def test_the_story_of_a_retraining_is_told_with_who_and_why(storage):
         ("release", "made a version the champion"),
     ]
     order = next(entry for entry in chain.entries() if entry["did"] == "ordered a retraining")
-    assert "2 of the newest 2 nights with a verdict failed" in order["details"]["reason"]
+    assert "2 of the newest 2 intervals with a verdict failed" in order["details"]["reason"]
     assert (order["application"], order["to"]) == ("app", {"retraining": "1"})
 
 

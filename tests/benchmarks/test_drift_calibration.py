@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pytest
 
 from nightshift.monitoring.profiles import ALL_ROWS, Profile, profile_of
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
 
@@ -81,7 +81,7 @@ def judged(rows, random, night, reference, change=lambda table, random: table):
         found = profile_of(drawn.to_batches(), rows.schema.names).distributions
         # Segments do not count in the verdict, and would take half the time.
         profiles.append(Profile({key: one for key, one in found.items() if key[0] == ALL_ROWS}))
-    return judge_night(*profiles, Drift())
+    return judge_interval(*profiles, Drift())
 
 
 def shifted(size):

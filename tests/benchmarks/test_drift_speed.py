@@ -79,7 +79,7 @@ def write(file, rows, seed, *, drifted=False):
 def judge_ours(folder, rows, *, anew):
     """Judge `rows` rows against the stored profile of the reference, or against one made anew from as many rows."""
     from nightshift.monitoring.profiles import profile_of, read_batches, read_profile, write_profile
-    from nightshift.monitoring.verdicts import judge_night
+    from nightshift.monitoring.verdicts import judge_interval
     from nightshift.settings.policies import Drift
 
     yield
@@ -89,7 +89,7 @@ def judge_ours(folder, rows, *, anew):
         reference = profile_of(read_batches(folder / f"reference-{rows}.parquet", COLUMNS), COLUMNS)
     else:
         reference = read_profile(folder / "reference.parquet")
-    yield {one.metric: one.effect for one in judge_night(profile, reference, Drift()).metrics}
+    yield {one.metric: one.effect for one in judge_interval(profile, reference, Drift()).metrics}
 
 
 def judge_evidently(folder, rows):

@@ -31,8 +31,8 @@ from simulated_nights import (
 )  # fmt: skip
 
 from nightshift.ledger.policy import History, decide
-from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.ledger.records import Claim, Decision, MonitoredInterval, Order, Outcome
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.metrics import CATEGORICAL
 from nightshift.settings.policies import Drift, Retraining
 from nightshift.settings.training import Training
@@ -51,7 +51,7 @@ PLAIN = Retraining(cooldown_days=0, max_a_week=100, max_hours_a_week=1e6, min_ne
 
 def by_effect(night: Columns, reference: Reference) -> list[str]:
     """Ours: the metrics that FAIL with the shipped defaults."""
-    verdict = judge_night(profiled(night), reference.profile, SHIPPED, learned=reference.learned)
+    verdict = judge_interval(profiled(night), reference.profile, SHIPPED, learned=reference.learned)
     assert verdict.verdict in {Verdict.PASS, Verdict.WARN, Verdict.FAIL}
     return list(verdict.failing)
 
@@ -136,7 +136,7 @@ class Application:
                 columns[name] = (columns[name] + day.shift * columns[name].std()).astype(np.float32)
         failing = self.detector(columns, self.reference)
         self.window = [*self.window, day][-Training().window_days :]
-        night = Night(
+        night = MonitoredInterval(
             monitor="drift", interval=f"{START + timedelta(days=number):%Y-%m-%d}", verdict="FAIL" if failing else "PASS",
             model_digest=self.known.champion, failing=failing, report=f"memory://{number}", report_digest=f"{number:064d}",
             created=now,

@@ -16,7 +16,7 @@ from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.overview import row
 from nightshift.data.acceptance import record_acceptance
 from nightshift.ledger import orders
-from nightshift.ledger.index_files import night_of
+from nightshift.ledger.index_files import monitored_interval
 from nightshift.ledger.records import Outcome, Release
 from nightshift.ledger.spending import keep_summary
 from nightshift.ledger.store import Ledger
@@ -153,4 +153,4 @@ def verdict(storage, number, model):
         "failing": [], "reasons": ["nothing moved"], "interactions": "",
     }  # fmt: skip
     manifest = published(storage, "drift", address, number, facts=facts)
-    return night_of(partition_of(storage, "app", *address.split("/")), manifest)
+    return monitored_interval(partition_of(storage, "app", *address.split("/")), manifest)

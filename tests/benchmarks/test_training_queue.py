@@ -22,7 +22,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
 from nightshift.ledger import orders
-from nightshift.ledger.index_files import night_of
+from nightshift.ledger.index_files import monitored_interval
 from nightshift.ledger.records import Claim, Outcome, Release
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
@@ -154,7 +154,7 @@ class Cluster:
         partition = home / address
         announce(home, f"{address}/{MANIFEST}")
         assert create(partition / MANIFEST, manifest.model_dump_json().encode())
-        orders.evaluate(app.settings, app.ledger, night_of(partition, manifest), self.now, app.lives)
+        orders.evaluate(app.settings, app.ledger, monitored_interval(partition, manifest), self.now, app.lives)
         if (order := orders.open_order(app.ledger)) and app.ledger.claim(order.number) is None:
             self.wake(app, f"asset_triggered__{self.now:%Y-%m-%dT%H}")
 

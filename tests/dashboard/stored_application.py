@@ -141,7 +141,7 @@ class StoredApplication:
         )
 
     def decision(
-        self, day, action="none", reason="0 of the newest 3 nights with a verdict failed", number=None, numbers=None
+        self, day, action="none", reason="0 of the newest 3 intervals with a verdict failed", number=None, numbers=None
     ):
         """What the ledger keeps after a night."""
         decided = Decision(
@@ -154,7 +154,7 @@ class StoredApplication:
 
     def retraining(self, number, day, *, run_id="scheduled__1", ended=True, hours=0.4):
         """An order with its claim and, once ended, its outcome."""
-        decided = self.decision(day, "retrain", "2 of the newest 3 nights with a verdict failed", number)
+        decided = self.decision(day, "retrain", "2 of the newest 3 intervals with a verdict failed", number)
         self.ledger.create(Order(number=number, decision=decided, created=decided.decided))
         self.ledger.create(Claim(number=number, dag_id=f"{self.name}_finetune", run_id=run_id, claimed=decided.decided))
         if ended:

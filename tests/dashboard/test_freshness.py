@@ -6,7 +6,7 @@ import pytest
 from stored_application import LAST, StoredApplication, days
 
 from nightshift.dashboard.freshness import freshness
-from nightshift.dashboard.nights import last_nights
+from nightshift.dashboard.intervals import last_judged
 from nightshift.dashboard.stored import Store
 from nightshift.settings.application import Application
 
@@ -24,7 +24,7 @@ def stale(tmp_path):
 
     def after(hours, since=newest.created):
         index = stored.ledger.index()
-        judged, _ = last_nights(index, 3)
+        judged, _ = last_judged(index, 3)
         found = freshness(
             Store(stored.storage, "app"), index, app, {"drift": judged["drift"]}, "", since + timedelta(hours=hours)
         )

@@ -27,7 +27,7 @@ def test_the_overview_says_who_fails_and_why_and_what_the_champion_scores(visit,
     assert "drift of 2026-11-27 FAIL: Exact match: mean 0.9 → 0.4." in page
     assert "version 1" in page
     assert "87.0 % [83.0, 91.0]" in page
-    assert "drift, 5 nights up to 2026-11-27: 2 FAIL, 3 PASS; the last one FAIL" in page
+    assert "drift, 5 intervals up to 2026-11-27: 2 FAIL, 3 PASS; the last one FAIL" in page
 
 
 def test_an_application_page_shows_every_night_with_its_floors_in_a_table(visit, helper):
@@ -72,7 +72,7 @@ def test_a_retraining_is_told_from_its_order_to_its_outcome_with_who_and_why(vis
     helper.snooze("olga", "we know about the fair", NOW, NOW + timedelta(days=2))
     page = visit("/apps/helper").text
     for said in (
-        "night 2026-11-27: retrain", "2 of the newest 3 nights with a verdict failed", "order 1 registered",
+        "interval 2026-11-27: retrain", "2 of the newest 3 intervals with a verdict failed", "order 1 registered",
         "version 2, its gate says PASS", "olga", "we know about the fair", "version 1 released",
     ):  # fmt: skip
         assert said in page
@@ -88,7 +88,7 @@ def test_nights_of_a_replaced_champion_no_longer_make_an_application_fail(visit,
     helper.champion("2", score=0.9, released=datetime.now(UTC))
     page = visit("/").text
     assert '<span class="badge warning">warning</span>' in page
-    assert "no night of it has a verdict on drift yet; 2026-11-27 was FAIL with version 1" in page
+    assert "no interval of it has a verdict on drift yet; 2026-11-27 was FAIL with version 1" in page
 
 
 def test_a_candidate_is_shown_beside_the_champion_until_it_replaces_it(visit, helper):
@@ -107,7 +107,7 @@ def test_an_application_without_data_says_what_comes_first(visit, applications):
     assert "No model yet: run fresh_finetune" in page
     assert page.count("not expected yet") == 5
     assert ">fresh</span>" not in page  # of what is not there, nothing is as it should be
-    assert "No night was judged yet" in page
+    assert "No interval was judged yet" in page
     assert "Nothing was decided yet." in page
     assert 'aria-label="What changed"></section>' in page  # what is empty to the last space is not shown
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from nightshift.dashboard.freshness import Fresh
+from nightshift.dashboard.intervals import JudgedInterval
 from nightshift.dashboard.ledger import Retraining
 from nightshift.dashboard.models import Model
-from nightshift.dashboard.nights import JudgedNight
 from nightshift.dashboard.state import Facts, Word, state_of
 from nightshift.ledger.records import Decision, Order
 from nightshift.settings.people import Severity
@@ -17,7 +17,7 @@ CHAMPION = Model("3", "c" * 64, {}, None, NOW - timedelta(days=5))
 
 
 def night(verdict="PASS", monitor="drift", model="c" * 64, created=NOW):
-    return JudgedNight(
+    return JudgedInterval(
         monitor=monitor, interval="2026-11-27", name="2026-11-27", address="a", verdict=Verdict(verdict), model_digest=model,
         model_version="3", rows=400, failing=(), kinds=(),
         worst="", worst_segment="", reasons=(f"it is {verdict}",), run_url="", files=(), created=created,
@@ -81,7 +81,7 @@ def test_nights_of_the_champion_before_say_nothing_about_the_one_that_replaced_i
     before = night("FAIL", model="b" * 64, created=CHAMPION.since - timedelta(hours=1))
     state = state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION))
     assert state.word is Word.WARNING
-    assert "no night of it has a verdict on drift yet" in state.reason
+    assert "no interval of it has a verdict on drift yet" in state.reason
 
 
 def test_nights_from_before_an_earlier_champion_came_back_do_not_count_either():

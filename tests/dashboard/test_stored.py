@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from stored_application import LAST, StoredApplication, days
 
-from nightshift.dashboard import ledger, models, nights
+from nightshift.dashboard import intervals, ledger, models
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 
@@ -25,11 +25,11 @@ def test_the_newest_nights_are_found_in_order(app):
     for day in days(4):
         app.drift(day, "FAIL" if day == LAST else "PASS", excess=0.6)
     store = Store(app.storage, "app")
-    judged, broken = nights.judged_nights(app.ledger.index(), "drift", 3)
+    judged, broken = intervals.judged_intervals(app.ledger.index(), "drift", 3)
     assert [night.interval for night in judged] == ["2026-11-25", "2026-11-26", "2026-11-27"]
     assert [night.verdict for night in judged] == ["PASS", "PASS", "FAIL"]
     assert broken == []
-    effect = nights.largest_effect(store, judged[-1])
+    effect = intervals.largest_effect(store, judged[-1])
     assert (effect.name, effect.value, effect.fail) == ("exact_match", 0.6, 0.2)
 
 
@@ -37,7 +37,7 @@ def test_a_night_is_named_by_the_time_zone_of_the_application_also_when_that_cha
     app.drift(LAST, "PASS")
     names = []
     for zone in (UTC, ZoneInfo("Europe/Berlin")):
-        (judged,), _ = nights.judged_nights(app.ledger.index(), "drift", 1, zone)
+        (judged,), _ = intervals.judged_intervals(app.ledger.index(), "drift", 1, zone)
         names.append(judged.name)
     assert names == ["2026-11-27", "2026-11-27 01:00 CET to 2026-11-28 01:00 CET"]
 
@@ -45,15 +45,15 @@ def test_a_night_is_named_by_the_time_zone_of_the_application_also_when_that_cha
 def test_of_two_verdicts_about_one_night_the_newer_counts(app):
     app.drift(LAST, "FAIL")
     app.drift(LAST, "PASS", version="2")
-    judged, _ = nights.judged_nights(app.ledger.index(), "drift", 5)
+    judged, _ = intervals.judged_intervals(app.ledger.index(), "drift", 5)
     assert [(night.verdict, night.model_version) for night in judged] == [("PASS", "2")]
 
 
 def test_a_verdict_that_comes_later_is_seen(app):
     records = app.ledger
-    assert nights.judged_nights(records.index(), "bias", 5) == ([], [])
+    assert intervals.judged_intervals(records.index(), "bias", 5) == ([], [])
     app.bias(LAST)
-    assert len(nights.judged_nights(records.index(), "bias", 5)[0]) == 1
+    assert len(intervals.judged_intervals(records.index(), "bias", 5)[0]) == 1
 
 
 def test_a_whole_retraining_is_read_back(app):
@@ -65,7 +65,7 @@ def test_a_whole_retraining_is_read_back(app):
     assert ledger.open_retraining(known) is None
     story = ledger.story(store, records, known, [])
     assert [entry.what for entry in story.entries] == [
-        "order 1 registered", "claim of order 1", "order 1", "night 2026-11-27: retrain", "release of version 1",
+        "order 1 registered", "claim of order 1", "order 1", "interval 2026-11-27: retrain", "release of version 1",
         "version 1 released",
     ]  # fmt: skip
     assert models.champion(store, records).scores["exact_match"].value == 0.87

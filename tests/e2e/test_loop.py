@@ -86,7 +86,7 @@ def test_drift_ordered_exactly_one_retraining_and_says_why(loop):
     dues = [api.result("banking_assistant_finetune", run, "due") for run in ended(api, "banking_assistant_finetune")]
     orders = [due for due in dues if due.get("order") is not None]
     assert [due["order"] for due in orders] == [1]
-    assert "2 of the newest 3 nights with a verdict failed" in orders[0]["reason"]
+    assert "2 of the newest 3 intervals with a verdict failed" in orders[0]["reason"]
     assert all(
         due["reason"].startswith("nothing due") for due in dues if due not in orders and "asked" not in due["reason"]
     )

@@ -69,7 +69,7 @@ def test_each_role_logs_in_and_sees_what_happened_to_the_sample(log_in, role):
         re.compile(r"Champion:? version 2"),
         "2026-11-07",
         re.compile("prompt novelty", re.IGNORECASE),
-        "2 of the newest 3 nights with a verdict failed",
+        "2 of the newest 3 intervals with a verdict failed",
     ):
         expect(shown).to_contain_text(text)  # waits: a browser shows a page before it has all of it
     expect(page.locator("canvas").nth(3)).to_be_attached()

@@ -17,7 +17,7 @@ from nightshift.jobs import evaluate, generate, ingest, register, score, snapsho
 from nightshift.jobs.progress import Progress
 from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.published_nights import arms_partition
+from nightshift.monitoring.published_intervals import arms_partition
 from nightshift.registry.versions import CHAMPION, RELEASE_TAG, SPLIT_TAG
 from nightshift.settings.applications import load_application
 from nightshift.settings.prompt_file import read_prompt

@@ -17,7 +17,7 @@ import pytest
 from upath import UPath
 
 from nightshift.ledger import orders
-from nightshift.ledger.records import Night
+from nightshift.ledger.records import MonitoredInterval
 from nightshift.ledger.store import Ledger
 from nightshift.settings.applications import read_application
 from nightshift.stack.airflow_api import AirflowApi
@@ -197,7 +197,7 @@ def emit(api, asset: str, times: int) -> None:
 
 
 def fail_a_night(place, project, day: int):
-    night = Night(
+    night = MonitoredInterval(
         monitor="drift", interval=f"2026-11-{day:02d}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime.now(UTC),
     )  # fmt: skip

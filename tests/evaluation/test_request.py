@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 
 from nightshift.evaluation.estimates import Estimate
 from nightshift.evaluation.gates import gate
-from nightshift.evaluation.request import Cost, Facts, FailedNight, compose, subject_of
+from nightshift.evaluation.request import Cost, Facts, FailedInterval, compose, subject_of
 from nightshift.evaluation.score_file import ScoreFile
 from nightshift.evaluation.scores import Answers, compare
 from nightshift.evaluation.side_by_side import side_by_side
@@ -121,7 +121,7 @@ def test_without_a_champion_the_base_model_is_what_it_is_held_against():
 
 
 def test_it_says_what_led_to_it_what_it_cost_and_where_to_read_on():
-    night = FailedNight(
+    night = FailedInterval(
         night="2026-11-06", monitor="drift", verdict="FAIL", worst="prompt_novelty", worst_segment="language=de",
         run_url="http://mlflow/#/1",
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_of_an_earlier_champion_it_says_that_the_numbers_are_of_its_own_time():
 @pytest.mark.parametrize("where", ["prompt", "answer", "wanted", "words"])
 def test_whatever_users_and_models_wrote_is_text(where):
     words = {"cause": HOSTILE, "reasons": [HOSTILE], "form_reason": (HOSTILE, HOSTILE)} if where == "words" else {}
-    night = FailedNight(night="2026-11-06", monitor="drift", verdict="FAIL", worst="m", worst_segment=HOSTILE)
+    night = FailedInterval(night="2026-11-06", monitor="drift", verdict="FAIL", worst="m", worst_segment=HOSTILE)
     answers = {
         "prompt": rows(prompt=HOSTILE),
         "answer": rows(candidate=[HOSTILE] * 60),
@@ -175,7 +175,7 @@ NO_ADDRESSES = ["javascript:alert(1)", " javascript:alert(1)", "JavaScript://m/%
 
 @pytest.mark.parametrize("address", NO_ADDRESSES)
 def test_an_address_that_is_none_of_the_web_is_no_link(address):
-    night = FailedNight(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
+    night = FailedInterval(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
     written = text(nights=[night], links={"Run of the training": address})
     assert "](" not in written  # Airflow's renderer is another, and may follow what this one does not
     assert "<a " not in page(written)
@@ -194,7 +194,7 @@ def test_an_address_that_is_none_of_the_web_is_no_link(address):
     ],
 )
 def test_an_address_of_the_web_is_one_link_and_nothing_else(address, leads_to):
-    night = FailedNight(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
+    night = FailedInterval(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
     shown = page(text(nights=[night], links={"Version 3": address}))
     assert f'2026-11-06: drift FAIL (<a href="{leads_to}">report</a>)' in shown
     assert f'<p><a href="{leads_to}">Version 3</a></p>' in shown
@@ -212,7 +212,7 @@ def test_what_the_scores_say_of_days_and_titles_is_text():
 
 def test_it_stays_short_whatever_there_is_to_say():
     long = "word " * 5_000
-    night = FailedNight(
+    night = FailedInterval(
         night=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long, run_url=f"http://m/{'r' * 580}"
     )
     answers = rows(prompt=long, champion=[long] * 60, candidate=[long + "x"] * 60)

@@ -83,7 +83,9 @@ def test_a_scorer_that_gives_no_number_failed(wordless_model, monkeypatch, tmp_p
 def test_a_judge_that_gives_no_score_failed_and_rows_out_of_its_sample_did_not(wordless_model, serve):
     unclear = serve(lambda body: (200, "hm" if "lost" in str(body) else '{"score": 0.5}'))
     scorers = Scorers(
-        application(judge={"url": unclear.url, "model": "judge-1", "rows_per_night": 2}), wordless_model, night_rows=2
+        application(judge={"url": unclear.url, "model": "judge-1", "rows_per_night": 2}),
+        wordless_model,
+        interval_rows=2,
     )
     columns = score(scorers, ["card arrival", "lost card", "top up"])
     assert columns["judge"] == [0.5, None, None]
@@ -148,7 +150,7 @@ def test_what_a_judge_said_is_stored_with_its_reason_and_found_again_by_another_
 def test_a_judge_is_shown_its_share_of_a_night_however_few_its_prompts_are(wordless_model, serve, menu):
     server = serve(lambda _body: (200, '{"score": 1}'))
     settings = {"url": server.url, "model": "judge-1", "rows_per_night": 100}
-    scorers = Scorers(application(judge=settings), wordless_model, night_rows=1_000)
+    scorers = Scorers(application(judge=settings), wordless_model, interval_rows=1_000)
     judged = [
         score(scorers, [f"card {at % 3}" for at in range(first, first + 250)], prompts=prompts)["judge"]
         for first in range(0, 1_000, 250)

@@ -3,7 +3,7 @@
 import candidates
 import forks
 import pytest
-from answered_nights import HOSTILE
+from answered_intervals import HOSTILE
 from upath import UPath
 
 from nightshift.data.examples import digest_of_messages

@@ -34,7 +34,7 @@ def interval(day):
 def answered(storage):
     """A function that publishes a night of interactions with some ids, all of the same prompt."""
 
-    def publish_night(day, ids, model="m"):
+    def publish_interval(day, ids, model="m"):
         empty = {
             field.name: 0 if pa.types.is_integer(field.type) else ""
             for field in INTERACTION_SCHEMA
@@ -55,7 +55,7 @@ def answered(storage):
             parents=[Parent(uri="traffic/gone", digest="d")],
         )  # fmt: skip
 
-    return publish_night
+    return publish_interval
 
 
 @pytest.fixture

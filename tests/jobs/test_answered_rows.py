@@ -8,7 +8,7 @@ import pytest
 from upath import UPath
 
 from nightshift.data.interactions import RETRIEVED
-from nightshift.evaluation.night import answered
+from nightshift.evaluation.interaction_file import answered
 from nightshift.inference.answering import (
     LATENCIES,
     RESPONSE_SCHEMA,

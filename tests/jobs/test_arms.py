@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from answered_nights import interactions_of, score_spec
+from answered_intervals import interactions_of, score_spec
 from mlflow import MlflowClient
 from upath import UPath
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from nights import application, crown, publish_night
+from sample_intervals import application, crown, publish_interval
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
@@ -41,7 +41,7 @@ class Place:
     champion: str = ""
 
     def night(self, day, rows):
-        return publish_night(self.app, self.storage, day, rows, self.champion)
+        return publish_interval(self.app, self.storage, day, rows, self.champion)
 
     def run(self, **fields):
         return bias.run(bias.Spec(application=self.app, storage=self.storage, **fields), self.progress)
@@ -119,7 +119,7 @@ def test_the_same_night_is_judged_once_and_the_same_model_asked_once(place, tmp_
     place.night(DAY, rows())
     place.run()
     again = place.run()
-    assert (again.nights, again.reasons) == ([], ["no night is due"])
+    assert (again.nights, again.reasons) == ([], ["no interval is due"])
     asked = place.probes()
     assert len(asked) == 4
 
@@ -130,7 +130,7 @@ def test_the_same_night_is_judged_once_and_the_same_model_asked_once(place, tmp_
     _, verdict, page = files_of(night, tmp_path)
     assert verdict["asked"] == {"stereotypes": 30, "questions": 12}
     assert "kept from before" in page
-    assert "asked this night" not in page
+    assert "asked for this interval" not in page
 
     by_hand = place.run(night=date(2026, 11, 4))
     assert by_hand.nights == [night]
@@ -271,7 +271,7 @@ def test_without_mlflow_nothing_is_published_and_the_next_try_goes_on(place, mon
         raise BadEnvironment("MLflow is down")
 
     with monkeypatch.context() as broken:
-        broken.setattr("nightshift.monitoring.bias.night.TrackingRun", down)
+        broken.setattr("nightshift.monitoring.bias.interval.TrackingRun", down)
         with pytest.raises(BadEnvironment):
             place.run()
     assert not (UPath(place.storage) / place.app.name / "bias" / DAY).exists()

@@ -20,7 +20,7 @@ from nightshift.jobs.contract import JobSpec
 from nightshift.jobs.reviewing import publish_pairs
 from nightshift.ledger.records import Review
 from nightshift.ledger.reviews import keep, reviews_of
-from nightshift.monitoring.due_nights import answered_night
+from nightshift.monitoring.due_intervals import answered_interval
 from nightshift.monitoring.logged_prompts import logged_prompts
 from nightshift.monitoring.shadow import compared
 from nightshift.registry.versions import Registered
@@ -40,7 +40,7 @@ MODELS = tuple(Registered("branch", version, "m", version * 64, {}, "") for vers
 def shadowed(branch, candidate):
     """Publish the pairs of a shadow in which the candidate answers each question as this function of the champion's answer."""
     home = partition_of(branch.storage, "branch")
-    night = answered_night(home / "interactions" / NIGHT, require_manifest(home / "interactions" / NIGHT))
+    night = answered_interval(home / "interactions" / NIGHT, require_manifest(home / "interactions" / NIGHT))
     app = branch.application.model_copy(update={"shadow": Shadow(min_prompts=10, prompts=10)})
     logged = logged_prompts([night], app, branch.storage, salt="8" * 64)
     answers = [row | {"response": candidate(row["response"]), "judge": 0.9} for row in logged.rows]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from nights import answered, application, crown, publish_night, publish_reference
 from safetensors.numpy import load_file, save_file
+from sample_intervals import answered, application, crown, publish_interval, publish_reference
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
@@ -36,7 +36,7 @@ class Place:
         self.app, self.storage, self.champion, self._progress = app, storage, champion, progress
 
     def night(self, day, rows, model=None):
-        return publish_night(self.app, self.storage, day, rows, self.champion if model is None else model)
+        return publish_interval(self.app, self.storage, day, rows, self.champion if model is None else model)
 
     def judge(self, **asked):
         return drift.run(drift.Spec(application=self.app, storage=self.storage, **asked), self._progress)
@@ -83,16 +83,16 @@ def test_quiet_nights_pass_and_nights_with_new_intents_fail(place):
 
     again = place.judge()
     assert again.nights == []
-    assert (again.verdict, again.reasons) == (Verdict.INSUFFICIENT_DATA, ["no night is due"])
+    assert (again.verdict, again.reasons) == (Verdict.INSUFFICIENT_DATA, ["no interval is due"])
 
 
 def test_the_report_of_a_challengers_share_has_evidentlys_page_of_both_arms_of_the_interval(place, tmp_path):
     rows, arm = answered("2026-11-03"), {"split": 1, "key": "k", "unit": "row", "share": 0.5}
     for challenger in (False, True):
         mine = Arm(**arm, challenger=challenger)
-        publish_night(place.app, place.storage, "2026-11-03", rows[challenger::2], place.champion, mine)
+        publish_interval(place.app, place.storage, "2026-11-03", rows[challenger::2], place.champion, mine)
     found = {night.challenger: UPath(night.report) for night in place.judge().nights}
-    said = f"{len(rows[1::2])} interactions of the night and {len(rows[::2])} of the champion in the same interval"
+    said = f"{len(rows[1::2])} interactions of the interval and {len(rows[::2])} of the champion in the same interval"
     pages = {side: fetch(at, read_manifest(at), "report.html", tmp_path / str(side)) for side, at in found.items()}
     assert {side: said in page.read_text(encoding="utf-8") for side, page in pages.items()} == {
         False: False,
@@ -191,13 +191,13 @@ def test_while_the_champions_version_is_deleted_nothing_is_judged_and_nothing_is
 
 def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
     place.night("2026-11-03", answered("2026-11-03"))
-    from nightshift.monitoring import night
+    from nightshift.monitoring import interval
 
     def down(*_arguments, **_more):
         raise BadEnvironment("MLflow does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(night, "TrackingRun", down)
+        broken.setattr(interval, "TrackingRun", down)
         with pytest.raises(BadEnvironment):
             place.judge()
     assert [one.verdict for one in place.judge().nights] == [Verdict.PASS]
@@ -241,7 +241,7 @@ def test_a_night_of_an_older_scorer_is_judged_without_its_scores_until_it_is_sco
     (night,) = place.judge().nights
     assert night.verdict is Verdict.WARN
     assert night.reasons[0].endswith(
-        "version 2 of the scores, the reference 4; run batch_inference for this night again."
+        "version 2 of the scores, the reference 4; run batch_inference for this interval again."
     )
     place.night("2026-11-03", answered("2026-11-03"))
     assert place.judge().verdict is Verdict.PASS

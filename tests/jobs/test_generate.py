@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from answered_nights import HOSTILE, interactions_of, parts_of, score_spec, start
+from answered_intervals import HOSTILE, interactions_of, parts_of, score_spec, start
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTION_SCHEMA

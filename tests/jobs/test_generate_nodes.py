@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from answered_nights import begin, parts_of, score_spec, start
+from answered_intervals import begin, parts_of, score_spec, start
 from upath import UPath
 
 from nightshift.errors import BadEnvironment, BadInput

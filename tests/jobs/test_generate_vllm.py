@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from answered_nights import parts_of
+from answered_intervals import parts_of
 
 from nightshift.jobs import generate
 from nightshift.jobs.contract import read_result

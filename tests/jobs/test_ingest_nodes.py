@@ -118,7 +118,7 @@ def test_nodes_that_die_are_started_again_and_stage_only_what_they_had_not(spec,
 
 
 def test_a_node_that_comes_late_ends_quietly_and_clears_what_an_earlier_start_of_it_left(spec, run_on, monkeypatch):
-    published = comes_late(monkeypatch, run_on, ingest._Night)
+    published = comes_late(monkeypatch, run_on, ingest._Intake)
     assert left_of(spec, "staged")
     made = times_called(monkeypatch, SharedStaging, "_make")
     assert run_on(1) is None

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from answered_nights import interactions_of
-from nights import crown, messages, publish_reference
+from answered_intervals import interactions_of
+from sample_intervals import crown, messages, publish_reference
 from upath import UPath
 
 from nightshift.errors import BadInput
@@ -170,7 +170,7 @@ def test_a_changed_module_makes_the_reference_anew_and_is_never_compared_with_th
     (night,) = shop.judge()
     assert (night.verdict, night.failing) == (Verdict.INSUFFICIENT_DATA, [])  # nothing else is judged here
     assert night.reasons[0].startswith(
-        "Kind words and opening: the night and the reference were scored by different versions"
+        "Kind words and opening: the interval and the reference were scored by different versions"
     )
 
     anew = reference.run(shop.reference.model_copy(update={"application": shop.app}), progress)

@@ -7,7 +7,7 @@ from upath import UPath
 
 from nightshift.evaluation.answers import EvaluatedModel, answers_to
 from nightshift.evaluation.groundedness import groundedness
-from nightshift.evaluation.night import answered
+from nightshift.evaluation.interaction_file import answered
 from nightshift.inference.answering import RESPONSES, Answering
 from nightshift.inference.prompts import Prompts
 from nightshift.storage.application_version import Parts, open_version, publish_version

@@ -2,7 +2,7 @@
 
 import pyarrow.parquet as pq
 import pytest
-from nights import application, publish_reference
+from sample_intervals import application, publish_reference
 from upath import UPath
 
 from nightshift.jobs import reference

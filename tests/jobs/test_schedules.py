@@ -9,16 +9,16 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
-from nights import NEW, QUIET, crown, messages
 from pendulum import instance
 from published_examples import read_examples
+from sample_intervals import NEW, QUIET, crown, messages
 from upath import UPath
 
 from nightshift.jobs import drift, evaluate, generate, ingest, reference, score, snapshot, validate
 from nightshift.ledger import history, orders
 from nightshift.ledger.records import Outcome, Release
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.due_nights import expected_night
+from nightshift.monitoring.due_intervals import expected_interval
 from nightshift.settings.applications import load_application
 from nightshift.settings.interval import Interval
 from nightshift.storage.manifest import Parent, require_manifest
@@ -118,7 +118,7 @@ def test_every_interval_is_answered_once_and_the_policy_counts_intervals(place, 
     for interval in intervals:
         # What a person types, and what the clock misses, is the interval of the scheduled run.
         assert place.app.interval_of((interval.start + timedelta(minutes=30)).isoformat()) == interval
-        assert expected_night(interval.end + timedelta(hours=4), place.app) == interval
+        assert expected_interval(interval.end + timedelta(hours=4), place.app) == interval
 
     for interval in intervals[:LEARNED]:
         place.deliver(interval)

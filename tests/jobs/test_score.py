@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from answered_nights import interactions_of
+from answered_intervals import interactions_of
 from upath import UPath
 
 from nightshift.errors import BadInput

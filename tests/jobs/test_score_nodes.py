@@ -8,7 +8,7 @@ from several_nodes import comes_late, dies_in, is_overtaken, left_of, node_runne
 from upath import UPath
 
 from nightshift.errors import BadEnvironment
-from nightshift.evaluation import night, scoring
+from nightshift.evaluation import interaction_file, scoring
 from nightshift.jobs import ingest, score
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
@@ -39,9 +39,9 @@ def opinion(body):
 @pytest.fixture
 def spec(storage, progress, tmp_path, mlflow_store, wordless_model, serve, monkeypatch):  # noqa: PLR0917
     """A night that was served elsewhere, with a judge and own scorers; batches and row groups are of few rows."""
-    for module in (night, scoring):
+    for module in (interaction_file, scoring):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 10)
-    monkeypatch.setattr(night, "GROUP_ROWS", 25)
+    monkeypatch.setattr(interaction_file, "GROUP_ROWS", 25)
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.01)
     said = ["card arrival", "I cannot help with that.", "Shut up.", "card arrival. Call me at +44 20 7946 0958"]
     rows = [
@@ -128,7 +128,7 @@ def test_nodes_that_die_are_started_again_and_score_only_what_they_had_not(spec,
     assert run_on(2) is None
     # Stretches of ten rows: the second and third node have four each, and two were there.
     assert len(made) == 2 + 4
-    dies_in(monkeypatch, run_on, 0, 3, of=(night.InteractionWriter, "write"))
+    dies_in(monkeypatch, run_on, 0, 3, of=(interaction_file.InteractionWriter, "write"))
     assert len(made) == 2 + 4 + 4
     assert run_on(0).rows == ROWS
     assert len(made) == 2 + 4 + 4
@@ -136,7 +136,7 @@ def test_nodes_that_die_are_started_again_and_score_only_what_they_had_not(spec,
 
 
 def test_a_node_that_comes_late_ends_quietly_and_clears_what_an_earlier_start_of_it_left(spec, run_on, monkeypatch):
-    published = comes_late(monkeypatch, run_on, score._Night)
+    published = comes_late(monkeypatch, run_on, score._Scoring)
     assert left_of(spec, "scores")
     made = times_called(monkeypatch, scoring.SharedScores, "make")
     assert run_on(1) is None

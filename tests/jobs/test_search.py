@@ -4,7 +4,7 @@ import signal
 from datetime import UTC, datetime
 
 import pytest
-from answered_nights import start
+from answered_intervals import start
 from indexed import pinned
 from mlflow import MlflowClient
 from searches import Run, publish_rows, searching

@@ -4,7 +4,7 @@ import signal
 
 import pyarrow.parquet as pq
 import pytest
-from answered_nights import HOSTILE, score_spec, start
+from answered_intervals import HOSTILE, score_spec, start
 from upath import UPath
 
 from nightshift.evaluation.shadow_file import PAIRS, read_shadow, shadow_partition

@@ -3,7 +3,7 @@
 import shutil
 from datetime import UTC, datetime, timedelta
 
-from ledger_nights import publish_night
+from ledger_intervals import publish_interval
 from upath import UPath
 
 from nightshift.data.acceptance import record_acceptance
@@ -64,6 +64,6 @@ def test_new_examples_are_the_accepted_days_after_the_champions_snapshot(tmp_pat
 
 def test_a_report_that_cannot_be_read_hides_no_other(tmp_path):
     storage = tmp_path.as_uri()
-    damaged, whole = (publish_night(storage, day, "FAIL") for day in (21, 22))
+    damaged, whole = (publish_interval(storage, day, "FAIL") for day in (21, 22))
     (UPath(damaged.report) / "manifest.json").write_text("{}")
-    assert history.nights(Ledger(storage, "app")) == [whole]
+    assert history.monitored_intervals(Ledger(storage, "app")) == [whole]

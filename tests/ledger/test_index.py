@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ledger_nights import APP, CHAMPION, NOW, crowned, everywhere, outcome, publish_night, trip
+from ledger_intervals import APP, CHAMPION, NOW, crowned, everywhere, outcome, publish_interval, trip
 from upath import UPath
 
 from nightshift.errors import BadInput
@@ -30,7 +30,7 @@ def test_what_was_written_a_moment_ago_is_known_whether_the_index_was_written_or
     ledger.keep_index()
     trip(storage)
     assert list(ledger.orders()) == list(Ledger(storage, "app").orders()) == [1]
-    assert len(history.nights(ledger)) == 2
+    assert len(history.monitored_intervals(ledger)) == 2
     orders.close(Ledger(storage, "app"), outcome(1))
     assert ledger.index().outcomes[1].result == "registered"
     assert kept(storage).orders == {}  # nobody wrote the index again
@@ -59,18 +59,18 @@ def test_a_state_of_before_the_index_is_read_whole_also_when_that_was_killed_hal
     for file in (tmp_path / "app/arrivals").iterdir():  # an earlier version wrote none
         file.unlink()
     ledger = Ledger(storage, "app")
-    assert (list(ledger.orders()), len(history.nights(ledger))) == ([1], 2)
+    assert (list(ledger.orders()), len(history.monitored_intervals(ledger))) == ([1], 2)
     # Killed while it wrote the index: the file is there whole, or not at all; what arrives then is in none.
-    publish_night(storage, 24, "FAIL")
+    publish_interval(storage, 24, "FAIL")
     ledger.keep_index()
-    publish_night(storage, 25, "FAIL")
+    publish_interval(storage, 25, "FAIL")
     now = Ledger(storage, "app").index()
     assert set(whole.nights) < set(now.nights)
     assert sorted(night.interval for night in now.nights.values()) == [f"2026-11-{day}" for day in (22, 23, 24, 25)]
 
 
 def test_a_writer_that_was_killed_before_its_file_is_waited_for(tmp_path):
-    home, night = UPath(tmp_path) / "app", publish_night(tmp_path.as_uri(), 22, "FAIL")
+    home, night = UPath(tmp_path) / "app", publish_interval(tmp_path.as_uri(), 22, "FAIL")
     manifest = UPath(night.report) / MANIFEST
     content = manifest.read_bytes()
     manifest.unlink()
@@ -122,8 +122,8 @@ def test_an_index_of_other_storage_counts_for_nothing(tmp_path):
     ledger.keep_index()
     for file in (tmp_path / "app/arrivals").iterdir():
         file.unlink()
-    publish_night(storage, 25, "FAIL")
-    assert len(history.nights(Ledger(storage, "app"))) == 3
+    publish_interval(storage, 25, "FAIL")
+    assert len(history.monitored_intervals(Ledger(storage, "app"))) == 3
 
 
 def test_a_release_that_cannot_be_read_stops_what_needs_it_and_nothing_else(tmp_path):
@@ -135,7 +135,7 @@ def test_a_release_that_cannot_be_read_stops_what_needs_it_and_nothing_else(tmp_
     with pytest.raises(BadInput, match=r"releases/0001\.json cannot be read"):
         ledger.releases()
     with pytest.raises(BadInput, match=r"releases/0001\.json cannot be read"):
-        orders.evaluate(APP, ledger, publish_night(storage, 25, "FAIL"), NOW)
+        orders.evaluate(APP, ledger, publish_interval(storage, 25, "FAIL"), NOW)
     assert list(ledger.orders()) == [1]
     ledger.keep_index()
     release = Release(number=1, model_digest=CHAMPION, released=NOW)
@@ -162,15 +162,15 @@ def test_what_an_earlier_version_wrote_after_the_update_is_found_a_day_later(tmp
     storage = tmp_path.as_uri()
     trip(storage)
     Ledger(storage, "app").keep_index()
-    night = publish_night(storage, 25, "FAIL")
+    night = publish_interval(storage, 25, "FAIL")
     (tmp_path / "app/arrivals/newest").unlink()
     max((tmp_path / "app/arrivals").iterdir()).unlink()  # as a job of before that was still running
     ledger = Ledger(storage, "app")
-    assert night not in history.nights(ledger)
+    assert night not in history.monitored_intervals(ledger)
     home = UPath(storage) / "app"
     write_index(home, stored_index(home).model_copy(update={"anew": NOW}))
     later = Ledger(storage, "app")
-    assert night in history.nights(later)
+    assert night in history.monitored_intervals(later)
     later.keep_index()
     assert stored_index(home).anew is None
 
@@ -179,21 +179,21 @@ def test_a_night_is_where_storage_is_now(tmp_path):
     trip((tmp_path / "before").as_uri())
     Ledger((tmp_path / "before").as_uri(), "app").keep_index()
     (tmp_path / "before").rename(tmp_path / "after")
-    reports = [night.report for night in history.nights(Ledger((tmp_path / "after").as_uri(), "app"))]
+    reports = [night.report for night in history.monitored_intervals(Ledger((tmp_path / "after").as_uri(), "app"))]
     assert all(UPath(report).joinpath(MANIFEST).exists() for report in reports)
 
 
 def test_of_two_who_write_one_partition_at_once_the_one_whose_file_stays_is_known(tmp_path):
-    night = publish_night(tmp_path.as_uri(), 22, "FAIL")
+    night = publish_interval(tmp_path.as_uri(), 22, "FAIL")
     manifest = UPath(night.report) / MANIFEST
     content = manifest.read_bytes()
     path = "/".join(manifest.parts[-4:])
     announce(UPath(tmp_path) / "app", path, content.replace(b'"FAIL"', b'"PASS"'))
     manifest.write_bytes(content.replace(b'"FAIL"', b'"PASS"'))
     ledger = Ledger(tmp_path.as_uri(), "app")
-    assert [one.verdict for one in history.nights(ledger)] == ["PASS"]
+    assert [one.verdict for one in history.monitored_intervals(ledger)] == ["PASS"]
     manifest.write_bytes(content)  # the first writer was slow
-    assert [one.verdict for one in history.nights(ledger)] == ["FAIL"]
+    assert [one.verdict for one in history.monitored_intervals(ledger)] == ["FAIL"]
 
 
 def test_an_index_keeps_what_matters_today(tmp_path):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ledger_nights import APP, NOW, everywhere, outcome, publish_night, trip
+from ledger_intervals import APP, NOW, everywhere, outcome, publish_interval, trip
 
 from nightshift.errors import BadInput
 from nightshift.ledger import history, orders
@@ -14,17 +14,21 @@ from nightshift.ledger.store import Ledger
 @everywhere
 def test_every_evaluation_is_kept_with_its_numbers_also_no(storage):
     for day, verdict in [(21, "PASS"), (22, "FAIL"), (23, "FAIL")]:
-        orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, day, verdict), NOW + timedelta(minutes=day))
+        orders.evaluate(
+            APP, Ledger(storage, "app"), publish_interval(storage, day, verdict), NOW + timedelta(minutes=day)
+        )
     decisions = Ledger(storage, "app").decisions()
     assert [decision.code for decision in decisions] == ["quiet", "too_few_nights", "tripped"]
     assert [decision.numbers["nights_failed"] for decision in decisions] == [0, 1, 2]
     assert [decision.order for decision in decisions] == [None, None, 1]
-    assert decisions[2].reports == [night.report for night in reversed(history.nights(Ledger(storage, "app"))[1:])]
+    assert decisions[2].reports == [
+        night.report for night in reversed(history.monitored_intervals(Ledger(storage, "app"))[1:])
+    ]
 
 
 def test_evaluating_the_same_report_again_gives_the_stored_decision_and_no_second_order(storage):
     first = trip(storage)
-    night = publish_night(storage, 23, "FAIL")
+    night = publish_interval(storage, 23, "FAIL")
     again = orders.evaluate(APP, Ledger(storage, "app"), night, NOW + timedelta(days=30))
     assert again == first
     orders.close(Ledger(storage, "app"), outcome(1))
@@ -33,17 +37,17 @@ def test_evaluating_the_same_report_again_gives_the_stored_decision_and_no_secon
 
 
 def test_a_night_judged_anew_is_decided_anew_and_only_its_newest_verdict_counts(storage):
-    orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 22, "FAIL"), NOW)
-    orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 22, "PASS", version=2), NOW)
-    decision = orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 23, "FAIL"), NOW)
+    orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 22, "FAIL"), NOW)
+    orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 22, "PASS", version=2), NOW)
+    decision = orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 23, "FAIL"), NOW)
     assert decision.code == "too_few_nights"
     assert len(Ledger(storage, "app").decisions()) == 3
 
 
 @everywhere
 def test_killed_between_the_order_and_the_record_of_the_decision_the_same_decision_is_found(storage, monkeypatch):
-    orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 22, "FAIL"), NOW)
-    night = publish_night(storage, 23, "FAIL")
+    orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 22, "FAIL"), NOW)
+    night = publish_interval(storage, 23, "FAIL")
 
     class Killed(BaseException):
         pass
@@ -65,11 +69,13 @@ def test_killed_between_the_order_and_the_record_of_the_decision_the_same_decisi
 def test_a_second_trip_waits_for_the_first_retraining_to_end(storage):
     ledger = Ledger(storage, "app")
     assert trip(storage).order == 1
-    third = orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 24, "FAIL"), NOW)
+    third = orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 24, "FAIL"), NOW)
     assert (third.action, third.code) == ("none", "open")
     orders.close(ledger, outcome(1))
     assert (
-        orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 25, "FAIL"), NOW + timedelta(hours=1)).order
+        orders.evaluate(
+            APP, Ledger(storage, "app"), publish_interval(storage, 25, "FAIL"), NOW + timedelta(hours=1)
+        ).order
         == 2
     )
 
@@ -79,20 +85,21 @@ def test_after_a_release_the_nights_before_it_count_for_nothing(storage):
     ledger = Ledger(storage, "app")
     orders.close(ledger, outcome(1))
     ledger.create(Release(number=1, model_digest="d" * 64, released=datetime.now(UTC)))
-    decision = orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 24, "FAIL"), NOW)
+    decision = orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 24, "FAIL"), NOW)
     assert decision.code == "too_few_nights"
-    assert "4 nights" not in decision.reason
-    assert "3 nights were judged against other models" in decision.reason
+    assert "4 intervals" not in decision.reason
+    assert "3 intervals were judged against other models" in decision.reason
     assert trip(storage, first=25).code == "too_few_nights"
-    orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 27, "FAIL", model="d" * 64), NOW)
+    orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 27, "FAIL", model="d" * 64), NOW)
     assert (
-        orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 28, "FAIL", model="d" * 64), NOW).order == 2
+        orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 28, "FAIL", model="d" * 64), NOW).order
+        == 2
     )
 
 
 def test_nights_without_data_are_no_pass_and_order_nothing(storage):
     codes = [
-        orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, day, "INSUFFICIENT_DATA"), NOW).code
+        orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, day, "INSUFFICIENT_DATA"), NOW).code
         for day in (21, 22)
     ]
     assert codes == ["no_data", "no_data"]
@@ -106,7 +113,7 @@ def test_a_run_that_asks_again_gets_its_order_again_and_others_get_nothing(stora
     for _ in range(2):
         order, reason = orders.claim(ledger, "f", "a", NOW)
         assert order.number == 1
-        assert reason.startswith("2 of the newest 2 nights")
+        assert reason.startswith("2 of the newest 2 intervals")
     assert orders.claim(ledger, "f", "b", NOW) == (None, "retraining 1 is the work of a")
     orders.close(ledger, outcome(1))
     assert orders.claim(ledger, "f", "b", NOW) == (None, "no retraining is ordered")
@@ -130,7 +137,7 @@ def test_an_order_that_nobody_claims_is_given_up_and_the_next_trip_orders_anew(s
     ledger = Ledger(storage, "app")
     trip(storage)
     late = NOW + timedelta(hours=49)
-    decision = orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 24, "FAIL"), late)
+    decision = orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 24, "FAIL"), late)
     assert (decision.code, decision.order) == ("tripped", 2)
     assert ledger.outcome(1).result == "lost"
     assert ledger.outcome(1).explanation == "no run claimed it for more than 48 hours"
@@ -142,9 +149,9 @@ def test_an_order_is_not_lost_while_its_run_may_still_train(storage):
     ledger = Ledger(storage, "app")
     trip(storage)
     orders.claim(ledger, "f", "a", NOW + timedelta(hours=40))
-    night = publish_night(storage, 24, "FAIL")
+    night = publish_interval(storage, 24, "FAIL")
     assert orders.evaluate(APP, Ledger(storage, "app"), night, NOW + timedelta(hours=60)).code == "open"
-    night = publish_night(storage, 25, "FAIL")
+    night = publish_interval(storage, 25, "FAIL")
     assert orders.evaluate(APP, Ledger(storage, "app"), night, NOW + timedelta(hours=89)).order == 2
     assert ledger.outcome(1).explanation == "a did not end it for more than 48 hours"
     # It was only slow: its model is there, and the ledger says so.
@@ -158,10 +165,10 @@ def test_an_order_whose_run_waits_for_a_slot_is_not_lost(storage, claimed):
     if claimed:
         orders.claim(ledger, "f", "a", NOW)
     waits = {"lives": lambda claim: (claim is not None and claim.run_id == "a") == claimed}
-    night, late = publish_night(storage, 24, "FAIL"), NOW + timedelta(days=6)
+    night, late = publish_interval(storage, 24, "FAIL"), NOW + timedelta(days=6)
     assert orders.evaluate(APP, Ledger(storage, "app"), night, late, **waits).code == "open"
     assert ledger.outcome(1) is None
-    night = publish_night(storage, 25, "FAIL")
+    night = publish_interval(storage, 25, "FAIL")
     assert orders.evaluate(APP, Ledger(storage, "app"), night, late, lives=lambda _: False).order == 2
     assert ledger.outcome(1).result == "lost"
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nightshift.ledger.policy import History, decide
-from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome, Snooze
+from nightshift.ledger.records import Claim, Decision, MonitoredInterval, Order, Outcome, Snooze
 from nightshift.settings.policies import Retraining
 from nightshift.verdict import Verdict
 
@@ -16,7 +16,7 @@ POLICY = Retraining()
 
 def night(day, verdict, *, monitor="drift", model=CHAMPION, created=None, failing=("exact_match",)):
     failed = verdict == "FAIL"
-    return Night(
+    return MonitoredInterval(
         monitor=monitor,
         interval=f"2026-11-{day:02d}",
         verdict=verdict,
@@ -58,7 +58,7 @@ def test_two_of_the_three_newest_nights_failing_lead_to_a_retraining_that_says_w
     decision = decided(*nights("FAIL", "PASS", "FAIL"))
     assert (decision.action, decision.code) == ("retrain", "tripped")
     assert decision.reason == (
-        "2 of the newest 3 nights with a verdict failed, 2 of 3 lead to a retraining: 2026-11-23 in exact_match; "
+        "2 of the newest 3 intervals with a verdict failed, 2 of 3 lead to a retraining: 2026-11-23 in exact_match; "
         "2026-11-21 in exact_match (exact match fell from 0.87 to 0.61 (300 rows)). 500 new training examples"
     )
     assert decision.reports == ["memory://reports/drift/23", "memory://reports/drift/21"]
@@ -108,7 +108,7 @@ def test_a_row_of_nights_without_a_verdict_is_no_data_and_never_quiet():
 def test_nights_judged_against_an_earlier_champion_do_not_count():
     decision = decided(*nights("FAIL", "FAIL", model=OLD))
     assert decision.code == "too_few_nights"
-    assert "2 nights were judged against other models" in decision.reason
+    assert "2 intervals were judged against other models" in decision.reason
     assert decided(*nights("FAIL", "FAIL", "FAIL", model=OLD), night(23, "FAIL")).code == "too_few_nights"
 
 
@@ -245,7 +245,7 @@ def test_a_model_at_an_endpoint_is_never_retrained_and_the_nights_that_failed_ar
 def test_every_bound_that_forbids_is_named_and_the_trip_as_well():
     decision = decided(*nights("FAIL", "FAIL"), new_examples=3, **ended(days_ago=1, hours=30))
     assert decision.code == "cooldown"
-    for part in ("registered 1.0 days ago", "30.00 of 30 hours", "3 training examples", "2 of the newest 2 nights"):
+    for part in ("registered 1.0 days ago", "30.00 of 30 hours", "3 training examples", "2 of the newest 2 intervals"):
         assert part in decision.reason
 
 

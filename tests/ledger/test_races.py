@@ -4,7 +4,7 @@ import multiprocessing
 import threading
 from datetime import timedelta
 
-from ledger_nights import APP, NOW, everywhere, outcome, planted, publish_night, shared, trip
+from ledger_intervals import APP, NOW, everywhere, outcome, planted, publish_interval, shared, trip
 
 from nightshift.ledger import orders
 from nightshift.ledger.store import Ledger
@@ -26,7 +26,7 @@ def race(target, argument_lists):
 
 @everywhere
 def test_of_many_deciders_at_once_one_orders_and_all_say_the_same(storage):
-    night = [publish_night(storage, day, "FAIL") for day in (22, 23)][1]
+    night = [publish_interval(storage, day, "FAIL") for day in (22, 23)][1]
     barrier, answers = threading.Barrier(8), []
     race(_evaluate, [(storage, night, barrier, answers)] * 8)
     assert len(answers) == 8
@@ -37,7 +37,7 @@ def test_of_many_deciders_at_once_one_orders_and_all_say_the_same(storage):
 
 @shared
 def test_of_deciders_about_different_nights_at_once_one_orders_and_the_others_see_it_open(storage):
-    given = [publish_night(storage, day, "FAIL") for day in range(18, 24)]
+    given = [publish_interval(storage, day, "FAIL") for day in range(18, 24)]
     barrier, answers = threading.Barrier(6), []
     race(_evaluate, [(storage, night, barrier, answers) for night in given])
     assert sorted(answer.code for answer in answers) == ["open"] * 5 + ["tripped"]
@@ -90,7 +90,7 @@ def _evaluate_and_train(storage, run, queue):
 
 @shared
 def test_two_schedulers_with_doubled_events_train_once(storage):
-    publish_night(storage, 21, "FAIL")  # so that each planted night is the second that failed
+    publish_interval(storage, 21, "FAIL")  # so that each planted night is the second that failed
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     processes = [context.Process(target=_evaluate_and_train, args=(storage, f"s{n}", queue)) for n in range(2)]
@@ -109,9 +109,9 @@ def test_two_schedulers_with_doubled_events_train_once(storage):
 def test_giving_up_an_order_and_claiming_it_at_once_never_both_succeed(storage):
     ledger = Ledger(storage, "app")
     late = NOW
-    publish_night(storage, 21, "FAIL")
+    publish_interval(storage, 21, "FAIL")
     for round_number in range(3):
-        orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, 22 + round_number, "FAIL"), late)
+        orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, 22 + round_number, "FAIL"), late)
         number = max(ledger.orders())
         late += timedelta(hours=49)
         barrier, given, lost = threading.Barrier(2), [], []

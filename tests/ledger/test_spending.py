@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from kept_pods import NOW, keep, pod
-from ledger_nights import APP, CHAMPION, crowned, everywhere, outcome, publish_night
+from ledger_intervals import APP, CHAMPION, crowned, everywhere, outcome, publish_interval
 from upath import UPath
 
 from nightshift.ledger import orders
@@ -175,15 +175,17 @@ def test_a_spent_budget_holds_the_retraining_that_the_nights_ask_for_and_the_led
     app = APP.model_copy(update={"name": "bank", "budget": Budget(cost_a_week=15)})
     crowned(storage, "bank")
     keep(storage, pod("train-1", hours=2))  # 20
-    nights = [publish_night(storage, day, "FAIL", application="bank") for day in (22, 23)]
+    nights = [publish_interval(storage, day, "FAIL", application="bank") for day in (22, 23)]
     ledger, now = Ledger(storage, "bank"), NOW + timedelta(minutes=1)
     decision = [orders.evaluate(app, ledger, night, now) for night in nights][-1]
     assert (decision.action, decision.code) == ("none", "budget")
-    assert decision.reason.startswith("20.00 of 15 are used (budget.cost_a_week). Otherwise: 2 of the newest 2 nights")
+    assert decision.reason.startswith(
+        "20.00 of 15 are used (budget.cost_a_week). Otherwise: 2 of the newest 2 intervals"
+    )
     assert decision.numbers["cost_a_week_used"] == 20
     assert ledger.decision(decision.id) == decision
     assert ledger.orders() == {}
     raised = app.model_copy(update={"budget": Budget(cost_a_week=50)})
-    more = publish_night(storage, 24, "FAIL", application="bank")
+    more = publish_interval(storage, 24, "FAIL", application="bank")
     assert orders.evaluate(raised, ledger, more, now).code == "tripped"
     assert CHAMPION in decision.model_digest

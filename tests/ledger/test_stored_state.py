@@ -19,7 +19,7 @@ from nightshift.ledger.gate_records import record_approval
 from nightshift.ledger.records import Answer, Outcome
 from nightshift.ledger.releases import decided_next
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.published_nights import published_interactions
+from nightshift.monitoring.published_intervals import published_interactions
 from nightshift.monitoring.references import read_reference, reference_partition
 from nightshift.settings.applications import load_application
 from nightshift.storage.manifest import require_manifest
@@ -73,7 +73,7 @@ def test_a_claim_of_the_open_order_holds_and_its_close_is_kept(storage, ledger):
     assert orders.close(ledger, ended) == ended
     assert (orders.open_order(ledger), ledger.index().outcomes) == (None, {1: ended})
     # The night that led to it, asked about again, leads to the decision of then and to no second order.
-    night = history.nights(Ledger(storage, "helper"))[-1]
+    night = history.monitored_intervals(Ledger(storage, "helper"))[-1]
     decided = orders.evaluate(load_application("helper"), Ledger(storage, "helper"), night, now)
     assert (decided, list(ledger.orders())) == (order.decision, [1])
 
@@ -95,7 +95,7 @@ def test_the_request_that_waits_can_be_approved_and_the_earlier_answer_stands(st
 
 
 def test_the_policy_sees_the_nights_the_release_and_what_is_new_since(storage, ledger):
-    nights = history.nights(Ledger(storage, "helper"))
+    nights = history.monitored_intervals(Ledger(storage, "helper"))
     assert [(one.monitor, one.interval, one.verdict) for one in nights] == [
         ("drift", "2026-11-04", "PASS"), ("drift", "2026-11-05", "FAIL"),
     ]  # fmt: skip

@@ -55,5 +55,5 @@ def test_a_scrape_asks_storage_as_often_after_a_month_of_nights_as_after_three(a
         asked.clear()
         seen = read_facts(APP, stored.storage, datetime.now(UTC))
         took[nights] = asked.total()
-        assert len(seen.nights["drift"]) == nights
+        assert len(seen.judged["drift"]) == nights
     assert took[30] == took[3] <= 14

@@ -17,7 +17,7 @@ from nightshift.monitoring.drift_report import Compared, page_without_rows, repo
 from nightshift.monitoring.measured import measure
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder, fit_topics
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.application import Application
 from nightshift.storage.manifest import Manifest
 from nightshift.verdict import Verdict
@@ -94,8 +94,8 @@ def compare(tmp_path, embedder):
         )  # fmt: skip
         return Compared(
             application=APP,
-            night="2026-11-06",
-            verdict=judge_night(night.profile, reference.profile, APP.drift),
+            interval="2026-11-06",
+            verdict=judge_interval(night.profile, reference.profile, APP.drift),
             profile=night.profile,
             sample=night.sample,
             novel=night.novel,

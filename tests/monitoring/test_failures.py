@@ -8,7 +8,7 @@ import pytest
 from nightshift.data.interactions import INTERACTION_SCHEMA, UNSCORED
 from nightshift.monitoring.failures import count_unscored
 from nightshift.monitoring.profiles import merge, profile_of
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.metrics import Metric
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
@@ -48,51 +48,53 @@ def verdict_on(night, metric):
 
 @pytest.mark.parametrize(("failed", "said"), [(970, "97 %"), (990, "99 %"), (1_000, "100 %")])
 def test_a_dead_scorer_does_not_pass_and_is_named(profiled, failed, said):
-    night = judge_night(profiled(1, toxicity=("failed", failed)), profiled(2), Drift())
+    night = judge_interval(profiled(1, toxicity=("failed", failed)), profiled(2), Drift())
     assert night.verdict is Verdict.WARN
     assert night.reasons[0].startswith(
-        f"Toxicity: the scorer failed on {said} of 1,000 rows, 0 % in the reference; the night lost it"
+        f"Toxicity: the scorer failed on {said} of 1,000 rows, 0 % in the reference; the interval lost it"
     )
 
 
 def test_one_failure_in_fifty_is_named_and_one_in_a_thousand_is_not(profiled):
-    assert judge_night(profiled(3, toxicity=("failed", 20)), profiled(4), Drift()).verdict is Verdict.WARN
-    assert judge_night(profiled(5, toxicity=("failed", 1)), profiled(6), Drift()).verdict is Verdict.PASS
+    assert judge_interval(profiled(3, toxicity=("failed", 20)), profiled(4), Drift()).verdict is Verdict.WARN
+    assert judge_interval(profiled(5, toxicity=("failed", 1)), profiled(6), Drift()).verdict is Verdict.PASS
 
 
 def test_a_scorer_that_fails_as_often_as_in_the_reference_is_no_news(profiled):
-    night = judge_night(profiled(7, judge=("failed", 150)), profiled(8, judge=("failed", 160)), Drift())
+    night = judge_interval(profiled(7, judge=("failed", 150)), profiled(8, judge=("failed", 160)), Drift())
     assert night.verdict is Verdict.PASS
 
 
 def test_rows_that_were_not_sampled_or_have_no_reference_answer_are_no_failures(profiled):
     missing = {"judge": ("not_sampled", 800), "exact_match": ("not_applicable", 500)}
-    night = judge_night(profiled(9, **missing), profiled(10), Drift())
+    night = judge_interval(profiled(9, **missing), profiled(10), Drift())
     assert night.verdict is Verdict.PASS
 
 
 def test_a_night_in_a_language_that_a_scorer_does_not_know_lost_its_score(profiled):
-    night = judge_night(profiled(17, toxicity=("not_applicable", 950)), profiled(18), Drift())
+    night = judge_interval(profiled(17, toxicity=("not_applicable", 950)), profiled(18), Drift())
     assert night.verdict is Verdict.WARN
-    assert night.reasons[0].startswith("Toxicity: the night lost it, 50 of its rows and 1,000 of the reference have it")
+    assert night.reasons[0].startswith(
+        "Toxicity: the interval lost it, 50 of its rows and 1,000 of the reference have it"
+    )
     assert night.reasons[0].endswith("; to 950 of them it does not apply.")
 
 
 def test_an_application_in_a_language_that_a_scorer_does_not_know_passes_and_says_so(profiled):
     never = {"toxicity": ("not_applicable", ROWS)}
-    night = judge_night(profiled(19, **never), profiled(20, **never), Drift())
+    night = judge_interval(profiled(19, **never), profiled(20, **never), Drift())
     assert (night.verdict, verdict_on(night, Metric.TOXICITY).verdict) == (Verdict.PASS, Verdict.INSUFFICIENT_DATA)
     assert night.reasons[-1] == "Toxicity: no value for 1,000 of 1,000 rows, whose language the scorer does not know."
     some = {"toxicity": ("not_applicable", 400)}
-    night = judge_night(profiled(21, **some), profiled(22, **some), Drift())
+    night = judge_interval(profiled(21, **some), profiled(22, **some), Drift())
     assert (night.verdict, verdict_on(night, Metric.TOXICITY).rows) == (Verdict.PASS, 600)
     assert night.reasons[-1].startswith("Toxicity: no value for 400 of 1,000 rows")
-    few = judge_night(profiled(23, toxicity=("not_applicable", 10)), profiled(24), Drift())
+    few = judge_interval(profiled(23, toxicity=("not_applicable", 10)), profiled(24), Drift())
     assert "no value" not in few.reasons[-1]
 
 
 def test_no_failure_of_a_scorer_orders_a_retraining(profiled):
-    night = judge_night(profiled(11, toxicity=("failed", 1_000)), profiled(12), Drift())
+    night = judge_interval(profiled(11, toxicity=("failed", 1_000)), profiled(12), Drift())
     assert (night.failing, night.worst) == ([], Metric.TOXICITY)
 
 
@@ -102,7 +104,7 @@ def test_a_metric_that_drifted_keeps_its_fail_where_its_scorer_fails_too(profile
     low.distributions["", "toxicity"] = type(half.get("toxicity"))(
         half.get("toxicity").cells, half.get("toxicity").counts[::-1].copy(), half.get("toxicity").missing
     )
-    night = judge_night(low, profiled(14), Drift())
+    night = judge_interval(low, profiled(14), Drift())
     assert night.failing == [Metric.TOXICITY]
     assert night.reasons[0].startswith("Toxicity: the scorer failed on 50 % of 1,000 rows")
     assert night.reasons[1].startswith("Output drift: toxicity, mean 0.")
@@ -110,5 +112,5 @@ def test_a_metric_that_drifted_keeps_its_fail_where_its_scorer_fails_too(profile
 
 def test_a_night_that_was_scored_before_reasons_were_kept_is_read_and_has_no_failures(profiled):
     old = profiled(15, exact_match=("not_applicable", 300), reasons=False)
-    night = judge_night(old, profiled(16), Drift())
+    night = judge_interval(old, profiled(16), Drift())
     assert (night.verdict, verdict_on(night, Metric.EXACT_MATCH).rows) == (Verdict.PASS, 700)

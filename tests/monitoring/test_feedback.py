@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from nightshift.errors import BadInput
-from nightshift.monitoring.due_nights import Answered, due, inputs_of
+from nightshift.monitoring.due_intervals import Answered, due, inputs_of
 from nightshift.monitoring.feedback import feedback_of, feedback_verdicts, with_feedback
 from nightshift.monitoring.profiles import profile_of
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.settings.metrics import DriftKind, Metric
@@ -81,8 +81,8 @@ def test_a_night_like_the_reference_fails_for_what_people_said_of_it():
         for _ in range(2)
     )
     policy = Drift()
-    assert judge_night(night, reference, policy).verdict is Verdict.PASS
-    verdict = judge_night(night, reference, policy, feedback=feedback_verdicts(said(200, 80), policy, rated=True))
+    assert judge_interval(night, reference, policy).verdict is Verdict.PASS
+    verdict = judge_interval(night, reference, policy, feedback=feedback_verdicts(said(200, 80), policy, rated=True))
     assert (verdict.verdict, verdict.failing, verdict.kinds) == (Verdict.FAIL, ["bad_feedback"], [DriftKind.CONCEPT])
     assert "bad feedback, 40% of 200 judgements" in verdict.reasons[0]
     assert "Mean rating was not judged: people judged 0 answers; 100 are needed." in verdict.reasons

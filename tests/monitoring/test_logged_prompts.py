@@ -1,12 +1,12 @@
 """Which logged prompts a candidate answers: unlike all that was trained on, the newest first, those that can be compared."""
 
-import logged_nights
+import logged_intervals
 import pytest
-from logged_nights import TRAINED_ON, application, asked
+from logged_intervals import TRAINED_ON, application, asked
 
 from nightshift.monitoring.logged_prompts import logged_prompts
 
-publish_day, storage, night = logged_nights.publish_day, logged_nights.storage, logged_nights.night
+publish_day, storage, night = logged_intervals.publish_day, logged_intervals.storage, logged_intervals.night
 JUDGE = {"url": "https://llm.example.com/v1", "model": "m"}
 
 
@@ -29,7 +29,7 @@ def test_the_newest_night_comes_first_and_earlier_ones_only_fill_it_up(night, st
     found = drawn(nights, storage)
     assert len(found.rows) == 30
     assert sum("fee" in row["prompt"] for row in found.rows) == 20
-    assert drawn(nights, storage, application(shadow={"prompts": 20})).nights == nights[:1]
+    assert drawn(nights, storage, application(shadow={"prompts": 20})).answered == nights[:1]
 
 
 def test_another_candidate_gets_other_rows_and_the_same_one_the_same(night, storage):

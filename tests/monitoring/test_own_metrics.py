@@ -12,7 +12,7 @@ from nightshift.data.interactions import UNSCORED, interaction_schema
 from nightshift.monitoring.failures import count_unscored
 from nightshift.monitoring.own_metrics import categorical_in, measured_alike, own_metrics, scored_apart
 from nightshift.monitoring.profiles import merge, profile_of, read_batches, read_profile, write_profile
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import CATEGORICAL, DriftKind, Metric
 from nightshift.settings.policies import Drift
@@ -61,9 +61,9 @@ def verdicts_of(night):
 
 def test_a_night_whose_own_scores_stay_passes_and_one_whose_own_scores_move_fails(profiled):
     reference = profiled(1)
-    quiet = judge_night(profiled(2), reference, Drift(), own=OWN)
+    quiet = judge_interval(profiled(2), reference, Drift(), own=OWN)
     assert verdicts_of(quiet) == dict.fromkeys(["prompt_characters", "politeness", "tone"], Verdict.PASS)
-    ruder = judge_night(profiled(3, mean=0.3, curt=0.8), reference, Drift(), own=OWN)
+    ruder = judge_interval(profiled(3, mean=0.3, curt=0.8), reference, Drift(), own=OWN)
     assert set(ruder.failing) == {"politeness", "tone"}
     assert any("kind words, mean 0.4" in reason for reason in ruder.reasons)
     assert any("tone, curt 3" in reason for reason in ruder.reasons)
@@ -73,28 +73,28 @@ def test_a_night_whose_own_scores_stay_passes_and_one_whose_own_scores_move_fail
 
 def test_a_floor_of_its_own_and_the_floor_nought_count_for_an_own_metric(profiled):
     night, reference = profiled(4, mean=0.4), profiled(5)
-    assert judge_night(night, reference, Drift(), own=OWN).failing == ["politeness"]
-    patient = judge_night(night, reference, Drift(metrics={"politeness": 2.0}), own=OWN)
+    assert judge_interval(night, reference, Drift(), own=OWN).failing == ["politeness"]
+    patient = judge_interval(night, reference, Drift(metrics={"politeness": 2.0}), own=OWN)
     assert patient.verdict is Verdict.PASS
-    assert "politeness" not in verdicts_of(judge_night(night, reference, Drift(metrics={"politeness": 0}), own=OWN))
+    assert "politeness" not in verdicts_of(judge_interval(night, reference, Drift(metrics={"politeness": 0}), own=OWN))
 
 
 def test_an_own_scorer_that_fails_more_often_than_in_the_reference_is_a_warning(profiled):
-    night = judge_night(profiled(6, failed=40), profiled(7), Drift(), own=OWN)
+    night = judge_interval(profiled(6, failed=40), profiled(7), Drift(), own=OWN)
     assert (night.verdict, night.worst) == (Verdict.WARN, POLITENESS)
     assert night.reasons[0].startswith("Kind words: the scorer failed on 10 % of 400 rows, 0 % in the reference")
 
 
 def test_an_own_scorer_that_never_gave_a_value_is_no_silent_pass(profiled):
-    night = judge_night(profiled(8, mean=None), profiled(9, mean=None), Drift(), own=OWN)
+    night = judge_interval(profiled(8, mean=None), profiled(9, mean=None), Drift(), own=OWN)
     assert night.verdict is Verdict.WARN
     assert night.reasons[0] == "Kind words: the scorer failed on all of 400 rows, in the reference as well."
     silent = profiled(8, mean=None).without({"politeness", "politeness/failed"})
-    assert verdicts_of(judge_night(silent, silent, Drift(), own=OWN))["politeness"] is Verdict.INSUFFICIENT_DATA
+    assert verdicts_of(judge_interval(silent, silent, Drift(), own=OWN))["politeness"] is Verdict.INSUFFICIENT_DATA
 
 
 def test_what_cannot_be_compared_is_a_warning_with_its_reason_however_far_it_moved(profiled):
-    night = judge_night(profiled(10, mean=5.0), profiled(11), Drift(), own={POLITENESS: "another version", TONE: ""})
+    night = judge_interval(profiled(10, mean=5.0), profiled(11), Drift(), own={POLITENESS: "another version", TONE: ""})
     assert (night.verdict, night.failing) == (Verdict.WARN, [])
     assert night.reasons[0] == "Kind words: another version."
 
@@ -105,7 +105,7 @@ def test_scores_of_another_version_are_not_compared_and_one_sentence_says_so(pro
     for profile in (night, reference):
         for metric in scores:
             profile.distributions["", metric] = profile.get("politeness")
-    told = judge_night(night, reference, Drift(), own=OWN | scores)
+    told = judge_interval(night, reference, Drift(), own=OWN | scores)
     assert (told.verdict, told.failing) == (Verdict.WARN, [])
     assert told.reasons[0] == "Sentiment and toxicity: made by another version."
     assert verdicts_of(told)["politeness"] is Verdict.PASS
@@ -138,7 +138,7 @@ BEFORE = NOW.model_copy(update={"digest": "b" * 64})
         (
             {"tone": BEFORE},
             {"tone": NOW},
-            {"tone": "different versions of the scorer; run batch_inference for this night"},
+            {"tone": "different versions of the scorer; run batch_inference for this interval"},
         ),
         ({"tone": NOW}, {}, {"tone": "its scorer was added after the reference was made; the next finetune"}),
         ({}, {"tone": NOW}, {}),  # nobody expected a value
@@ -165,7 +165,7 @@ def test_a_scorer_that_was_given_up_is_not_compared_and_a_warning(profiled, nigh
     application = SimpleNamespace(own_metrics=[NOW.metric("tone")], scorers={"tone": NOW})
     sides = [partition(tone=NOW).model_copy(update={"facts": {"given_up": said}}) for said in (night, reference)]
     own = own_metrics(application, *sides)
-    judged = judge_night(profiled(12), profiled(13), Drift(), own=own)
+    judged = judge_interval(profiled(12), profiled(13), Drift(), own=own)
     assert judged.verdict is Verdict.WARN
     assert judged.reasons[0].startswith(f"Tone: {why}")
 
@@ -177,7 +177,7 @@ JUDGE = {"url": "http://one/v1", "model": "m", "rubric": "It answers the questio
     ("night", "reference", "why"),
     [
         ({}, {"rows_per_night": 500, "timeout_seconds": 9}, None),
-        ({"rubric": "It is short and to the point."}, {}, "run batch_inference for this night again"),
+        ({"rubric": "It is short and to the point."}, {}, "run batch_inference for this interval again"),
         ({}, {"model": "n"}, "the next finetune"),
         ({}, {"shown": 1}, "the next finetune"),  # an earlier version, which showed no conversation
         ({}, None, None),  # nothing was judged then

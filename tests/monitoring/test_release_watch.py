@@ -3,11 +3,11 @@
 import shutil
 from datetime import UTC, datetime
 
-import logged_nights
+import logged_intervals
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from logged_nights import TRAINED_ON, application, asked
+from logged_intervals import TRAINED_ON, application, asked
 from upath import UPath
 
 from nightshift.evaluation.shadow_file import PAIRS, SHADOW, ShadowFile, shadow_partition
@@ -21,7 +21,7 @@ from nightshift.storage.files import scratch
 from nightshift.storage.partition import partition_of, publish
 from nightshift.verdict import Verdict
 
-publish_day, storage, night = logged_nights.publish_day, logged_nights.storage, logged_nights.night
+publish_day, storage, night = logged_intervals.publish_day, logged_intervals.storage, logged_intervals.night
 BEFORE, NEW = "b" * 64, "c" * 64
 DAYS = ("2026-11-03", "2026-11-04", "2026-11-05", "2026-11-06")
 

@@ -6,7 +6,7 @@ import pytest
 from nightshift.ledger.records import Decision, Order
 from nightshift.monitoring.replay import helped, replayed
 from nightshift.monitoring.replay_report import render
-from nightshift.monitoring.verdicts import NightVerdict
+from nightshift.monitoring.verdicts import IntervalVerdict
 from nightshift.settings.application import Application, Gate
 from nightshift.verdict import Verdict
 
@@ -80,7 +80,7 @@ def test_hostile_reasons_show_as_text_on_the_page(application):
     )
     order = Order(number=1, decision=decision, created="2026-11-08T00:00:00Z")
     now = measured(after(60, 35))
-    drift = NightVerdict(
+    drift = IntervalVerdict(
         verdict=Verdict.PASS,
         rows=100,
         reference_rows=100,

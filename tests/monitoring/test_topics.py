@@ -20,7 +20,7 @@ from nightshift.monitoring.topics import (
     fit_topics,
     read_topics,
 )
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict
 
@@ -124,8 +124,8 @@ def test_prompts_from_a_menu_do_not_drift_by_how_their_distances_are_rounded(men
 
     usual = np.arange(1, menu + 1) / np.arange(1, menu + 1).sum()
     reference = night(600, usual)
-    verdicts = [judge_night(night(300, usual), reference, Drift()) for _ in range(10)]
+    verdicts = [judge_interval(night(300, usual), reference, Drift()) for _ in range(10)]
     assert {one.verdict for one in verdicts} == {Verdict.PASS}
     if menu > 1:
-        moved = judge_night(night(300, usual[::-1]), reference, Drift())
+        moved = judge_interval(night(300, usual[::-1]), reference, Drift())
         assert {"prompt_topic", "prompt_embedding"} <= set(moved.failing)

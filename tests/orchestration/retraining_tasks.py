@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from nightshift.ledger import orders
-from nightshift.ledger.records import Night
+from nightshift.ledger.records import MonitoredInterval
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration import retraining
 from nightshift.settings.applications import load_application
@@ -62,7 +62,7 @@ def wish(action, run_id="manual__1", reason="the new tariff is out", days=7, liv
 
 def trip(storage, day=22, decided=None):
     """A failing night, and the decision that orders a retraining."""
-    night = Night(
+    night = MonitoredInterval(
         monitor="drift", interval=f"2026-11-{day}", verdict="FAIL", model_digest="c" * 64, failing=["exact_match"],
         report=f"memory://report/{day}", report_digest=f"{day:064d}", created=datetime(2026, 11, day, tzinfo=UTC),
     )  # fmt: skip

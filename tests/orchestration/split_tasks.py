@@ -19,7 +19,7 @@ from nightshift.inference.prompts import Prompts
 from nightshift.jobs import arms
 from nightshift.ledger.records import GateRecord, Release
 from nightshift.ledger.store import Ledger
-from nightshift.monitoring.published_nights import arms_partition
+from nightshift.monitoring.published_intervals import arms_partition
 from nightshift.orchestration import promote, ramp, release, rollback
 from nightshift.orchestration.contest import ReleaseDecision
 from nightshift.registry.versions import CANDIDATE, CHAMPION, DIGEST_TAG, RELEASE_TAG

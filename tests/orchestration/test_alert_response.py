@@ -63,7 +63,7 @@ def test_a_look_tells_again_what_was_silenced_once_that_is_ended(outbox, storage
     assert look() == 0
     answer("end", run_id="manual__2")
     assert [look(), look()] == [1, 0]
-    assert outbox.undelivered()[-1].title == "still holds: drift in the night 2026-11-20"
+    assert outbox.undelivered()[-1].title == "still holds: drift in the interval 2026-11-20"
 
 
 def test_a_reason_that_no_file_could_hold_is_kept_all_the_same(outbox, ledger):

@@ -9,7 +9,7 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.utils.dag_version_inflation_checker import check_dag_file_stability
-from ledger_nights import crowned, publish_night
+from ledger_intervals import crowned, publish_interval
 
 from nightshift.ledger.orders import claim
 from nightshift.ledger.store import Ledger
@@ -98,7 +98,7 @@ def follow(dag, *reports):
 
 
 def report(storage, day, verdict):
-    return publish_night(storage, day, verdict, application="banking_assistant").report
+    return publish_interval(storage, day, verdict, application="banking_assistant").report
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_two_nights_that_fail_order_one_retraining_which_finetune_is_told_of_unt
     crowned(storage, "banking_assistant")
     said, told = follow(dag, report(storage, 21, "PASS"))
     assert (said["decision"], told) == ("quiet", None)
-    assert said["skipped"].startswith("no retraining: 0 of the newest 1 nights with a verdict failed")
+    assert said["skipped"].startswith("no retraining: 0 of the newest 1 intervals with a verdict failed")
     reports = [report(storage, day, "FAIL") for day in (22, 23)]
     said, told = follow(dag, *reports)
     assert (said["order"], said["decision"], said["night"]) == (1, "tripped", "2026-11-23")
@@ -130,7 +130,7 @@ def test_stopped_before_the_ledger_was_asked_the_next_try_asks_it(dag, storage):
 @pytest.mark.slow
 def test_before_any_night_was_judged_it_says_so(dag, storage):
     said, told = follow(dag)
-    assert (said["skipped"], said["decision"], told) == ("no retraining: no night was judged", None, None)
+    assert (said["skipped"], said["decision"], told) == ("no retraining: no interval was judged", None, None)
 
 
 @pytest.mark.slow

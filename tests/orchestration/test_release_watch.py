@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from ledger_nights import publish_night
+from ledger_intervals import publish_interval
 from mlflow import MlflowClient
 from release_tasks import FORM, Killer
 from retraining_tasks import context
@@ -147,7 +147,7 @@ def test_what_was_taken_back_does_not_return_by_itself_and_its_nights_order_no_r
     decided = ReleaseDecision(**release.release.function(app.name, **context("daily", params=FORM)))
     assert not decided.released
     assert "version 2 was the champion before; to bring it back, give its number and a reason" in decided.reasons[0]
-    night = publish_night(app.storage, 21, "FAIL", model="2" * 64, application=app.name)
+    night = publish_interval(app.storage, 21, "FAIL", model="2" * 64, application=app.name)
     decision = orders.evaluate(load_application(app.name), app.ledger, night, datetime.now(UTC))
     assert (decision.code, app.ledger.orders()) == ("too_few_nights", {})
 

@@ -67,11 +67,11 @@ def test_a_run_that_a_person_marks_as_failed_still_closes_its_order(dags):
 
 def test_the_reason_goes_with_the_training(dags):
     results = {
-        "due": {"order": 3, "reason": "2 of the newest 3 nights failed"},
+        "due": {"order": 3, "reason": "2 of the newest 3 intervals failed"},
         "snapshot": {"snapshot": "s", "digest": "d"},
     }
     arguments = rendered(dags["returns_finetune"].get_task("train"), results)
-    assert (arguments["order"], arguments["reason"]) == (3, "2 of the newest 3 nights failed")
+    assert (arguments["order"], arguments["reason"]) == (3, "2 of the newest 3 intervals failed")
 
 
 @pytest.mark.parametrize(

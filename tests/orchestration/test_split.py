@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import split_tasks
 from airflow.sdk.exceptions import AirflowFailException
-from ledger_nights import planted
+from ledger_intervals import planted
 from release_tasks import registered
 from split_tasks import NEW, OLD, SPLIT
 from upath import UPath

@@ -68,7 +68,7 @@ def callback(app, name):
 def test_a_dead_channel_costs_a_run_nothing_and_loses_no_alert(app, box):
     notify(app, [drift()])
     assert [alert.night for alert in box.undelivered()] == ["2026-11-20"]
-    assert [message.subject for message in box.messages(10)] == ["[bank] WARNING: drift in the night 2026-11-20"]
+    assert [message.subject for message in box.messages(10)] == ["[bank] WARNING: drift in the interval 2026-11-20"]
     (waiting,) = box.waiting(app.alerts)
     assert "Connection error" in waiting.error
 

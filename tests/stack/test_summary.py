@@ -4,7 +4,7 @@ from nightshift.stack.banking_story import Story, links
 from nightshift.stack.summary import (
     finetune_summary,
     ingest_summary,
-    nights_summary,
+    intervals_summary,
     replay_summary,
     shadow_summary,
 )
@@ -45,10 +45,10 @@ def test_every_row_of_a_day_is_accounted_for_in_the_table() -> None:
 def test_missing_results_are_question_marks_and_no_crash() -> None:
     assert "?" in finetune_summary({})
     assert ingest_summary({"2026-11-02": {}}).splitlines()[1].split() == ["2026-11-02", "?", "?", "?", "?", "?", "?"]
-    assert "?" in nights_summary({"2026-11-06": {}})
+    assert "?" in intervals_summary({"2026-11-06": {}})
     assert replay_summary({}) == "  ?: "
     assert shadow_summary({}) == "  ?: "
-    assert links(Story(days={}, nights={}, first={}, retraining={}, shadow={}, replay={}, bias={})) == ""
+    assert links(Story(days={}, intervals={}, first={}, retraining={}, shadow={}, replay={}, bias={})) == ""
 
 
 def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
@@ -56,7 +56,7 @@ def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
         "score": {"rows": 471, "means": {"exact_match": 0.512}},
         "drift": {"verdict": "FAIL", "worst": "prompt_topic"},
     }
-    assert nights_summary({"2026-11-06": night}).splitlines()[1].split() == [
+    assert intervals_summary({"2026-11-06": night}).splitlines()[1].split() == [
         "2026-11-06", "471", "51.2%", "FAIL", "prompt", "topic",
     ]  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_a_night_shows_its_accuracy_beside_its_verdict() -> None:
 def test_a_shadow_says_how_the_candidate_answered_and_its_page_is_named() -> None:
     shadow = {"verdict": "PASS", "reasons": ["shadow: above -5.0%"], "run_url": "http://mlflow/shadow"}
     assert shadow_summary(shadow) == "  PASS: shadow: above -5.0%"
-    story = Story(days={}, nights={}, first={}, retraining={}, shadow=shadow, replay={}, bias={})
+    story = Story(days={}, intervals={}, first={}, retraining={}, shadow=shadow, replay={}, bias={})
     assert links(story).split() == ["shadow", "http://mlflow/shadow"]
 
 

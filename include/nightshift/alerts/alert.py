@@ -71,7 +71,7 @@ class Alert(BaseModel):
 
     @property
     def group(self) -> str:
-        """The group of alerts that are sent together: its night, or else the day on which it was noticed."""
+        """The group of alerts that are sent together: its interval, or else the day on which it was noticed."""
         return self.night or f"{self.at.astimezone(UTC):%Y-%m-%d}"
 
 

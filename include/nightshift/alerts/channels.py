@@ -67,9 +67,9 @@ def mail_of(route: Route, message: Message, sender: str) -> EmailMessage:
     mail["To"] = ", ".join(route.mail)
     mail["Date"] = format_datetime(datetime.now(UTC))
     mail["Message-ID"] = f"<{message.id}.{message.application}@nightshift>"
-    # Mail programs show what belongs to one night as one conversation.
-    night = hashlib.sha256(f"{message.application} {message.group or message.id}".encode()).hexdigest()[:20]
-    mail["References"] = f"<{night}.{message.application}@nightshift>"
+    # Mail programs show what belongs to one interval as one conversation.
+    thread = hashlib.sha256(f"{message.application} {message.group or message.id}".encode()).hexdigest()[:20]
+    mail["References"] = f"<{thread}.{message.application}@nightshift>"
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Nightshift-Application"] = message.application
     if message.severity is Severity.CRITICAL and not message.good:

@@ -19,7 +19,7 @@ class Open(BaseModel):
     """An open condition.
 
     :param opened: id of the alert that opened it.
-    :param alert: the newest alert about its newest night.
+    :param alert: the newest alert about its newest interval.
     :param severity: the worst of its alerts; `notified`, the worst that went to routes, None if all were silenced.
     :param told: when it was last sent as news, or when it began while it was silenced.
     :param ids: of its newest alerts; `count` counts all.
@@ -68,7 +68,7 @@ def with_alert(held: Open | None, sent: Alert) -> Open:
         )
     if sent.id in held.ids:
         return held
-    # A night that is judged again later says nothing about what newer ones opened.
+    # An interval that is judged again later says nothing about what newer ones opened.
     older = sent.night and held.alert.night and sent.night < held.alert.night
     return Open(
         opened=held.opened,
@@ -85,7 +85,7 @@ def ended_by(held: Open | None, good: Alert) -> Alert | None:
     """Return a recovery as it is sent; None if it ends no open condition.
 
     It goes to all routes that got the worst alert, even while the condition is silenced, so that no incident stays open
-    elsewhere. An earlier night does not end what a later one opened.
+    elsewhere. An earlier interval does not end what a later one opened.
     """
     if held is None or (good.night and held.alert.night and good.night < held.alert.night):
         return None

@@ -27,7 +27,7 @@ LONGEST_TITLE = 200
 class Message(BaseModel):
     """A message to one route.
 
-    :param group: the night that its alerts belong to; empty: of several.
+    :param group: the interval that its alerts belong to; empty: of several.
     :param severity: the worst of its alerts.
     :param sent: when the route accepted it.
     """

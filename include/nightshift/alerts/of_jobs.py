@@ -1,6 +1,6 @@
 """Alerts from results of jobs and light tasks: pure functions of a job, its spec and its result.
 
-A night that passes gives no alert, only the recovery of an open condition.
+An interval that passes gives no alert, only the recovery of an open condition.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nightshift.settings.metrics import label_of
 from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
 
-# Codes with which the ledger orders no retraining although enough nights failed.
+# Codes with which the ledger orders no retraining although enough intervals failed.
 REFUSED = {"snoozed", "cooldown", "weekly_runs", "weekly_hours", "budget", "refused", "too_few_new_examples", "hosted"}
 
 
@@ -27,34 +27,35 @@ def alerts_of(job: str, spec: Any, result: Mapping[str, Any], alerts: ResultAler
 
 
 def _ingest(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    night, what = spec.interval.key, f"{'prompts' if spec.part == 'traffic' else 'rows'} of {alerts.application.name}"
+    interval = spec.interval.key
+    what = f"{'prompts' if spec.part == 'traffic' else 'rows'} of {alerts.application.name}"
     condition = f"no data: {spec.part}"
     if result["verdict"] == Verdict.INSUFFICIENT_DATA:
         yield alerts.alert(
             Kind.NO_DATA,
             Severity.WARNING,
-            f"no data arrived: no {what} for {night}",
+            f"no data arrived: no {what} for {interval}",
             subject=spec.part,
-            night=night,
+            night=interval,
             facts=[result["reason"]],
-            todo="look whether the source delivered; when it did, clear the task ingest and what follows. Without it the night "
-            "stays empty. Where data often comes late, raise `clock.arrival_hours` and `clock.grace_hours`",
+            todo="look whether the source delivered; when it did, clear the task ingest and what follows. Without it the "
+            "interval stays empty. Where data often comes late, raise `clock.arrival_hours` and `clock.grace_hours`",
             condition=condition,
         )
         return
-    came = f"{what} came again for {night}"
-    yield alerts.good(Kind.NO_DATA, condition, came, subject=spec.part, night=night)
+    came = f"{what} came again for {interval}"
+    yield alerts.good(Kind.NO_DATA, condition, came, subject=spec.part, night=interval)
     condition = f"unusable: {spec.part}"
     if result["verdict"] == Verdict.PASS:
-        yield alerts.good(Kind.DATA_REJECTED, condition, came, subject=spec.part, night=night)
+        yield alerts.good(Kind.DATA_REJECTED, condition, came, subject=spec.part, night=interval)
     else:
         files = "a file with" if result["verdict"] == Verdict.WARN else "all"
         yield alerts.alert(
             Kind.DATA_REJECTED,
             Severity.WARNING,
-            f"{files} {what} for {night} could not be used",
+            f"{files} {what} for {interval} could not be used",
             subject=spec.part,
-            night=night,
+            night=interval,
             facts=[result["reason"]],
             todo="read quarantine.parquet of the partition; correct the source, and clear the run",
             condition=condition,
@@ -63,15 +64,15 @@ def _ingest(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Itera
 
 
 def _validate(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    night = str(spec.examples).rstrip("/").rpartition("/")[2]
+    interval = str(spec.examples).rstrip("/").rpartition("/")[2]
     verdict = result["verdict"]
     if verdict in {Verdict.FAIL, Verdict.ERROR}:
         yield alerts.alert(
             Kind.DATA_REJECTED,
             Severity.WARNING,
-            f"the data of {night} was rejected",
+            f"the data of {interval} was rejected",
             subject="examples",
-            night=night,
+            night=interval,
             facts=result["reasons"],
             todo="read the data docs; correct the source and clear the run, or change `validation`",
             condition="data rejected",
@@ -82,73 +83,74 @@ def _validate(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
         yield alerts.alert(
             Kind.NO_DATA,
             Severity.WARNING,
-            f"too little data to judge for {night}",
+            f"too little data to judge for {interval}",
             subject="validate",
-            night=night,
+            night=interval,
             facts=result["reasons"],
             todo="check whether the source delivered all of it",
             condition="no data: validate",
         )
     if verdict in {Verdict.PASS, Verdict.WARN}:
-        title = f"the data of {night} was accepted ({verdict})"
-        yield alerts.good(Kind.DATA_REJECTED, "data rejected", title, subject="examples", night=night)
-        yield alerts.good(Kind.NO_DATA, "no data: validate", title, subject="validate", night=night)
+        title = f"the data of {interval} was accepted ({verdict})"
+        yield alerts.good(Kind.DATA_REJECTED, "data rejected", title, subject="examples", night=interval)
+        yield alerts.good(Kind.NO_DATA, "no data: validate", title, subject="validate", night=interval)
 
 
-def _nights(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    """What a monitor says of each night that it judged, and of one that is missing."""
-    for night in result["nights"]:
-        if night["night"] != result["missing"]:
-            yield from _night(kind, night, alerts)
+def _intervals(kind: Kind, spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    """What a monitor says of each interval that it judged, and of one that is missing."""
+    for interval in result["nights"]:
+        if interval["night"] != result["missing"]:
+            yield from _interval(kind, interval, alerts)
     if result["missing"]:
         yield alerts.alert(
             Kind.NO_DATA,
             Severity.CRITICAL,
-            f"the night {result['missing']} did not arrive: nothing says how the model answers",
+            f"the interval {result['missing']} did not arrive: nothing says how the model answers",
             subject="night",
             night=result["missing"],
             facts=[reason for reason in result["reasons"] if result["missing"] in reason][:3],
             todo=f"check the runs of {alerts.application.name}_batch_inference, and the service that answers users",
             condition="no data: night",
-            cause=result["missing"],  # each night that is missing is news
+            cause=result["missing"],  # each interval that is missing is news
             explains=[alerts.failure],
         )
-    elif judged := [night for night in result["nights"] if night["rows"] and not night.get("challenger")]:
+    elif judged := [interval for interval in result["nights"] if interval["rows"] and not interval.get("challenger")]:
         newest = judged[-1]["night"]
-        yield alerts.good(Kind.NO_DATA, "no data: night", f"the night {newest} arrived", subject="night", night=newest)
+        title = f"the interval {newest} arrived"
+        yield alerts.good(Kind.NO_DATA, "no data: night", title, subject="night", night=newest)
 
 
-def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    name, verdict = night["night"], night["verdict"]
-    links = {"MLflow run": night["run_url"] or "", "Report": alerts.report_page(night["report"])}
+def _interval(kind: Kind, interval: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
+    name, verdict = interval["night"], interval["verdict"]
+    links = {"MLflow run": interval["run_url"] or "", "Report": alerts.report_page(interval["report"])}
     of = ""
-    if night.get("challenger"):
+    if interval.get("challenger"):
         if verdict == Verdict.INSUFFICIENT_DATA:
             return  # it answers a share of the traffic
         of, name = " of the challenger", f"{name}, answered by the challenger"
     failing, blind, silent = f"{kind}{of}", f"{kind}{of} not judged", f"no data: {kind}{of}"
-    common: dict[str, Any] = {"subject": kind.value, "night": night["night"], "facts": night["reasons"], "links": links}
+    common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": interval["reasons"], "links": links}
     if verdict == Verdict.FAIL:
-        worst = f", worst in {label_of(night['worst'], alerts.application.own_metrics)}" if night["worst"] else ""
-        what = " and ".join(night.get("kinds", [])) or kind
+        worst = f", worst in {label_of(interval['worst'], alerts.application.own_metrics)}" if interval["worst"] else ""
+        what = " and ".join(interval.get("kinds", [])) or kind
         yield alerts.alert(
             kind,
             Severity.CRITICAL if kind is Kind.BIAS else Severity.WARNING,
-            f"{what} in the night {name}{worst}",
+            f"{what} in the interval {name}{worst}",
             todo="read the report: what changed, and since when. The dashboard shows whether a retraining follows; the DAG "
             f"{alerts.application.name}_retraining forces or snoozes one",
             condition=failing,
-            cause=", ".join(sorted(night["failing"])),
+            cause=", ".join(sorted(interval["failing"])),
             **common,
         )
     elif verdict == Verdict.ERROR:
         yield alerts.alert(
             kind,
             Severity.CRITICAL,
-            f"the night {name} could not be judged for {kind}",
+            f"the interval {name} could not be judged for {kind}",
             todo="read the log of the task and correct the cause; until then the model's quality is not monitored",
             condition=blind,
-            cause=_cause(night["reasons"]),
+            cause=_cause(interval["reasons"]),
             explains=[alerts.failure],
             **common,
         )
@@ -156,41 +158,41 @@ def _night(kind: Kind, night: Mapping[str, Any], alerts: ResultAlerts) -> Iterat
         yield alerts.alert(
             Kind.NO_DATA,
             Severity.WARNING,
-            f"the night {name} holds too little to judge {kind}",
-            todo="look whether all of the night's traffic arrived",
+            f"the interval {name} holds too little to judge {kind}",
+            todo="look whether all of the interval's traffic arrived",
             condition=silent,
             **common,
         )
     if verdict in {Verdict.PASS, Verdict.WARN}:
-        passed = {**common, "facts": night["reasons"][:2]}
-        yield alerts.good(kind, failing, f"no {kind} any more: the night {name} says {verdict}", **passed)
+        passed = {**common, "facts": interval["reasons"][:2]}
+        yield alerts.good(kind, failing, f"no {kind} any more: the interval {name} says {verdict}", **passed)
     if verdict in {Verdict.PASS, Verdict.WARN, Verdict.FAIL}:
         judged = {**common, "facts": []}
-        yield alerts.good(kind, blind, f"the night {name} was judged for {kind}", **judged)
-        yield alerts.good(Kind.NO_DATA, silent, f"the night {name} was judged for {kind}", **judged)
+        yield alerts.good(kind, blind, f"the interval {name} was judged for {kind}", **judged)
+        yield alerts.good(Kind.NO_DATA, silent, f"the interval {name} was judged for {kind}", **judged)
 
 
 def _cause(reasons: list[str]) -> str:
-    """What went wrong, without what differs from night to night: numbers, days, and what was found."""
+    """What went wrong, without what differs from interval to interval: numbers, days, and what was found."""
     return ", ".join(sorted({re.sub(r"\d[\d.,]*", "#", reason.partition(": ")[0]) for reason in reasons}))
 
 
 def _retraining(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    code, night = result["decision"], result["night"]
+    code, interval = result["decision"], result["night"]
     if code is None or code == "no_data":
-        return  # which says nothing about whether the nights fail
+        return  # which says nothing about whether the intervals fail
     if code not in REFUSED:
         title = f"retraining is no longer blocked ({code.replace('_', ' ')})"
-        yield alerts.good(Kind.RETRAINING_REFUSED, "retraining refused", title, subject="retraining", night=night)
+        yield alerts.good(Kind.RETRAINING_REFUSED, "retraining refused", title, subject="retraining", night=interval)
         return
     yield alerts.alert(
         Kind.RETRAINING_REFUSED,
         # No warning: a person snoozed it.
         Severity.INFO if code == "snoozed" else Severity.WARNING,
-        f"no retraining although the nights fail: {code.replace('_', ' ')}",
+        f"no retraining although the intervals fail: {code.replace('_', ' ')}",
         subject="retraining",
         occurrence="",
-        night=night,
+        night=interval,
         facts=[result["reason"]],
         todo=f"if it cannot wait, force one with the DAG {alerts.application.name}_retraining, or change the `retraining` policy",
         condition="retraining refused",
@@ -242,7 +244,7 @@ def _close(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Itera
             f"retraining {number} was cancelled",
             subject=f"retraining {number}",
             facts=facts,
-            todo="nothing: the next night that asks for one orders another",
+            todo="nothing: the next interval that asks for one orders another",
             explains=[alerts.failure],
         )
         return
@@ -291,12 +293,12 @@ def _promote(_spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Ite
 
 
 def _drift(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    yield from _nights(Kind.DRIFT, spec, result, alerts)
+    yield from _intervals(Kind.DRIFT, spec, result, alerts)
     yield from of_index(spec, result, alerts)
 
 
 def _bias(spec: Any, result: Mapping[str, Any], alerts: ResultAlerts) -> Iterator[Alert]:
-    return _nights(Kind.BIAS, spec, result, alerts)
+    return _intervals(Kind.BIAS, spec, result, alerts)
 
 
 SPEAKING: dict[str, Callable[[Any, Mapping[str, Any], ResultAlerts], Iterator[Alert]]] = {

@@ -15,22 +15,22 @@ SAMPLES: dict[Kind, tuple[Severity, str, str, str]] = {
         "correct the source and clear the run",
     ),
     Kind.NO_DATA: (
-        Severity.CRITICAL, "the night {day} did not arrive", "no interactions of {day} are published",
+        Severity.CRITICAL, "the interval {day} did not arrive", "no interactions of {day} are published",
         "look at the runs of {app}_batch_inference",
     ),
     Kind.DRIFT: (
-        Severity.WARNING, "drift in the night {day}, worst in topics", "topics: Jensen-Shannon distance 0.31, 0.20 is FAIL",
+        Severity.WARNING, "drift in the interval {day}, worst in topics", "topics: Jensen-Shannon distance 0.31, 0.20 is FAIL",
         "read the report; the ledger says whether a retraining follows",
     ),
     Kind.BIAS: (
-        Severity.CRITICAL, "bias in the night {day}, worst in refusal", "refusals differ by 9 points between two groups",
+        Severity.CRITICAL, "bias in the interval {day}, worst in refusal", "refusals differ by 9 points between two groups",
         "read the report before anything else is released",
     ),
     Kind.RETRAINING_STARTED: (
-        Severity.INFO, "retraining 7 started", "2 of the newest 3 nights failed", "nothing: its result is sent, too",
+        Severity.INFO, "retraining 7 started", "2 of the newest 3 intervals failed", "nothing: its result is sent, too",
     ),
     Kind.RETRAINING_REFUSED: (
-        Severity.WARNING, "no retraining although the nights fail: cooldown",
+        Severity.WARNING, "no retraining although the intervals fail: cooldown",
         "the last retraining was registered 1.2 days ago, the cooldown is 3 days", "force one if it cannot wait",
     ),
     Kind.RETRAINING_FINISHED: (

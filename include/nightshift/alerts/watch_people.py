@@ -45,7 +45,7 @@ def spent(app: Application, bounds: Iterable[Bound], *, now: datetime) -> list[A
 def _held(bound: Bound) -> str:
     """The effect on retrainings."""
     if bound.against:
-        return "The policy orders no retraining until the next one fits the budget again; the nights go on."
+        return "The policy orders no retraining until the next one fits the budget again; the intervals go on."
     return f"A retraining still fits: it is expected to take {bound.forecast:,.2f}."
 
 
@@ -84,7 +84,7 @@ def lost(app: Application, outcome: Outcome, *, now: datetime) -> Alert:
         facts=[outcome.explanation],
         at=now,
         since=outcome.ended,
-        todo=f"check why {app.name}_finetune did not run or end (is it paused?); the next failing night may order another",
+        todo=f"check why {app.name}_finetune did not run or end (is it paused?); the next failing interval may order another",
         condition="retraining failed",
         cause=f"{outcome.number} lost",
     )

@@ -10,12 +10,12 @@ from typing import Any
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox, Waiting
-from nightshift.dashboard import airflow_state, ledger, models, nights, spending
+from nightshift.dashboard import airflow_state, intervals, ledger, models, spending
 from nightshift.dashboard.choices import choices_of
 from nightshift.dashboard.drift_details import DriftDetails, drift_details
 from nightshift.dashboard.freshness import Fresh, freshness
+from nightshift.dashboard.intervals import TREND, JudgedInterval
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
-from nightshift.dashboard.nights import TREND, JudgedNight
 from nightshift.dashboard.panels import Panel, panel
 from nightshift.dashboard.state import Facts, State, state_of, without_approvals
 from nightshift.dashboard.stored import Store
@@ -48,19 +48,19 @@ class Models:
 
 @dataclass(frozen=True)
 class Trend:
-    """The newest nights: verdicts by monitor, the largest effect in each, and statistics of their interactions."""
+    """The newest intervals: verdicts by monitor, the largest effect in each, and statistics of their interactions."""
 
-    judged: Mapping[Monitor, Sequence[JudgedNight]]
-    effects: Mapping[JudgedNight, nights.Effect | None]
-    answered: Sequence[nights.Answered]
-    challenged: Mapping[str, nights.Answered]  # what a challenger answered of an interval, by its key
+    judged: Mapping[Monitor, Sequence[JudgedInterval]]
+    effects: Mapping[JudgedInterval, intervals.Effect | None]
+    answered: Sequence[intervals.Answered]
+    challenged: Mapping[str, intervals.Answered]  # what a challenger answered of an interval, by its key
     quality: str | None
     unreadable: Sequence[str]
 
-    def answered_by(self, night: JudgedNight) -> str:
-        """Return the version that answered a night; it may differ from the one that the verdict is about."""
+    def answered_by(self, judged: JudgedInterval) -> str:
+        """Return the version that answered an interval; it may differ from the one that the verdict is about."""
         versions = {one.interval: one.model_version for one in self.answered}
-        return versions.get(night.interval) or night.model_version
+        return versions.get(judged.interval) or judged.model_version
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Decisions:
     asked: Sequence[ledger.Asked]
     snooze: Snooze | None
     split: tuple[Split, float, SplitLook | None] | None
-    of_challenger: JudgedNight | None
+    of_challenger: JudgedInterval | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class OpenAlerts:
 
 @dataclass(frozen=True)
 class Replay:
-    """Whether the newest retraining helped, measured on the night that caused it; `address` is interval and folder."""
+    """Whether the newest retraining helped, measured on the interval that caused it; `address` is interval and folder."""
 
     address: tuple[str, ...]
     verdict: Verdict
@@ -142,7 +142,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
         waiting = (
             later(lambda: airflow_state.waiting_for_people([app.name]).get(app.name, [])) if may_see_runs else None
         )
-        judged = panel(lambda: nights.last_nights(records.index(), TREND, app.zone)[0])
+        judged = panel(lambda: intervals.last_judged(records.index(), TREND, app.zone)[0])
         champion = panel(lambda: models.champion(store, records))
         digest = champion.shown.digest if champion.shown else ""
         fresh = later(lambda: freshness(store, records.index(), app, judged.shown or {}, digest, now))
@@ -155,7 +155,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     waits = [one.subject for one in (asked.shown if asked else None) or ()]
     others = without_approvals(alerts.shown.open if alerts.shown else [], waits)
     facts = Facts(
-        nights=judged.shown or {},
+        judged=judged.shown or {},
         champion=champion.shown,
         retraining=ledger.open_retraining(retrainings),
         waits=waits,
@@ -198,22 +198,22 @@ def _models(store: Store, records: Ledger, app: Application) -> Models:
 
 def _trend(store: Store, records: Ledger, app: Application) -> Trend:
     index = records.index()
-    judged, unreadable = nights.last_nights(index, TREND, store.zone)
-    every = [night for own in judged.values() for night in own]
-    found = read_each(store.place, lambda night: panel(lambda: nights.largest_effect(store, night)), every)
+    judged, unreadable = intervals.last_judged(index, TREND, store.zone)
+    every = [interval for own in judged.values() for interval in own]
+    found = read_each(store.place, lambda interval: panel(lambda: intervals.largest_effect(store, interval)), every)
     unreadable += [one.trouble for one in found if one.trouble]
-    answered = nights.answered_nights(store, index, TREND)
-    effects = {night: one.shown for night, one in zip(every, found, strict=True)}
+    answered = intervals.answered_intervals(store, index, TREND)
+    effects = {interval: one.shown for interval, one in zip(every, found, strict=True)}
     own = [name for name, scorer in app.scorers.items() if (scorer.kind, scorer.group) == ("share", "quality")]
     first = answered[0].interval if answered else ""
-    challenged = nights.challenged_nights(store, records.splits(), first)
-    return Trend(judged, effects, answered, challenged, nights.quality_shown(answered, own), unreadable)
+    challenged = intervals.challenged_intervals(store, records.splits(), first)
+    return Trend(judged, effects, answered, challenged, intervals.quality_shown(answered, own), unreadable)
 
 
 def _decisions(store: Store, records: Ledger, now: datetime) -> Decisions:
     retrainings, asked = ledger.retrainings(records), ledger.requests(records)
     told, split = ledger.story(store, records, retrainings, asked), ledger.split_now(records)
-    beside = nights.newest_of_challenger(records.index(), split[0].version, store.zone) if split else None
+    beside = intervals.newest_of_challenger(records.index(), split[0].version, store.zone) if split else None
     return Decisions(told, retrainings, asked, ledger.snoozed(records, now), split, beside)
 
 

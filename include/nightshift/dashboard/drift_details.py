@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from nightshift.dashboard.nights import JudgedNight
+from nightshift.dashboard.intervals import JudgedInterval
 from nightshift.dashboard.stored import Store
 from nightshift.verdict import Verdict
 
@@ -17,7 +17,7 @@ MOVED = (Verdict.FAIL, Verdict.WARN)
 
 
 class Moved(BaseModel):
-    """A metric of a night, as far as the page shows it; `excess` is its effect beyond chance, in units of `fail`, its floor."""
+    """A metric of an interval as far as the page shows it; `excess` is its effect beyond chance in units of `fail`, its floor."""
 
     metric: str
     verdict: Verdict
@@ -47,9 +47,9 @@ class Novel(BaseModel):
 
 @dataclass(frozen=True)
 class DriftDetails:
-    """What to show of one night."""
+    """What to show of one interval."""
 
-    night: JudgedNight
+    judged: JudgedInterval
     metrics: Sequence[Moved]
     segments: Sequence[Segment]
     novel: Sequence[Novel]
@@ -64,21 +64,21 @@ class _Report(BaseModel):
     new: list[Novel] = []
 
 
-def drift_details(store: Store, judged: Sequence[JudgedNight]) -> DriftDetails | None:
-    """Return the details of the newest judged night, or None if there is none.
+def drift_details(store: Store, judged: Sequence[JudgedInterval]) -> DriftDetails | None:
+    """Return the details of the newest judged interval, or None if there is none.
 
     :raises BadInput: a file of its partition cannot be read.
     """
     if not judged:
         return None
-    night = judged[-1]
-    place = ("drift", night.interval, night.address)
+    newest = judged[-1]
+    place = ("drift", newest.interval, newest.address)
     manifest = store.manifest(*place)
     verdict = store.model(_Verdict, *place, manifest.file("verdict.json").path) if manifest else None
-    listed = manifest if "report.json" in night.files else None
+    listed = manifest if "report.json" in newest.files else None
     report = store.model(_Report, *place, listed.file("report.json").path) if listed else None
     return DriftDetails(
-        night,
+        newest,
         [one for one in verdict.metrics if one.verdict in MOVED] if verdict else [],
         [one for one in verdict.segments if one.verdict in MOVED][:SEGMENTS_SHOWN] if verdict else [],
         report.new[:NOVEL_SHOWN] if report else [],

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nightshift.dashboard.nights import JudgedNight, named, start_of
+from nightshift.dashboard.intervals import JudgedInterval, named, start_of
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.index import Index
 from nightshift.ledger.records import Monitor
-from nightshift.monitoring.due_nights import expected_night
+from nightshift.monitoring.due_intervals import expected_interval
 from nightshift.settings.application import Application
 
 
@@ -28,19 +28,19 @@ def freshness(  # noqa: PLR0917
     store: Store,
     index: Index,
     app: Application,
-    nights: Mapping[Monitor, Sequence[JudgedNight]],
+    judged: Mapping[Monitor, Sequence[JudgedInterval]],
     champion: str,
     now: datetime,
 ) -> list[Fresh]:
     """Return the newest partition of examples, interactions, drift, bias and references.
 
     Examples and interactions are stale if the last interval of the schedule ended hours ago and has none; drift and bias if a
-    newer night has had interactions for as long; references if the champion has none.
+    newer interval has had interactions for as long; references if the champion has none.
 
     :param champion: digest of its model, "" without a champion.
     :raises BadInput: a manifest cannot be read.
     """
-    expected = expected_night(now, app)
+    expected = expected_interval(now, app)
     found = []
     published = {
         "examples": {key: day.created for key, day in index.examples.items()},
@@ -52,10 +52,10 @@ def freshness(  # noqa: PLR0917
         stale = f"{named(expected.key, app.zone)} is missing" if late and expected else ""
         found.append(Fresh(kind, named(newest, app.zone), partitions.get(newest), stale))
     answered = _newest(index.interactions, now - timedelta(hours=app.clock.grace_hours))
-    for monitor, judged in nights.items():
-        newest = judged[-1].interval if judged else ""
+    for monitor, intervals in judged.items():
+        newest = intervals[-1].interval if intervals else ""
         stale = f"{named(answered, app.zone)} has interactions and no verdict" if answered > newest else ""
-        found.append(Fresh(monitor, named(newest, app.zone), judged[-1].created if judged else None, stale))
+        found.append(Fresh(monitor, named(newest, app.zone), intervals[-1].created if intervals else None, stale))
     address = champion[:16]
     reference = store.manifest("references", address) if champion else None
     stale = (

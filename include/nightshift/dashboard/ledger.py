@@ -161,11 +161,11 @@ def _split(records: Ledger, split: Split) -> list[Entry]:
 
 
 def _decided(decision: Decision) -> Entry:
-    what = f"night {_night(decision)}: {'retrain' if decision.action == 'retrain' else 'no retraining'}"
+    what = f"interval {_interval(decision)}: {'retrain' if decision.action == 'retrain' else 'no retraining'}"
     return Entry(decision.decided, what, decision.by, decision.reason, numbers=decision.numbers)
 
 
-def _night(decision: Decision) -> str:
+def _interval(decision: Decision) -> str:
     """The interval that a decision follows from: its id ends with the report's digest."""
     return decision.id.rpartition("-")[0]
 
@@ -173,7 +173,7 @@ def _night(decision: Decision) -> str:
 def _retraining(one: Retraining) -> list[Entry]:
     order, number = one.order, one.order.number
     by_person = order.decision.by != "policy"
-    why = order.decision.reason if by_person else f"by the decision about night {_night(order.decision)}"
+    why = order.decision.reason if by_person else f"by the decision about interval {_interval(order.decision)}"
     entries = [Entry(order.created, f"order {number}", order.decision.by, why)]
     if one.claim:
         run = (one.claim.dag_id, one.claim.run_id) if one.claim.run_id else None

@@ -10,7 +10,7 @@ from upath import UPath
 
 from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
-from nightshift.dashboard import airflow_state, ledger, models, nights, spending
+from nightshift.dashboard import airflow_state, intervals, ledger, models, spending
 from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.panels import panel
@@ -31,7 +31,7 @@ class Row:
     state: State
     settings: Application | None = None
     champion: models.Model | None = None
-    nights: Mapping[Monitor, Sequence[nights.JudgedNight]] = field(default_factory=dict)
+    judged: Mapping[Monitor, Sequence[intervals.JudgedInterval]] = field(default_factory=dict)
     waits: Sequence[str] = ()
     alerts: Sequence[Alert] = ()
     undelivered: int = 0
@@ -71,7 +71,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
     now, store, outbox = datetime.now(UTC), Store(storage, app.name, app.zone), Outbox(storage, app.name)
     records = Ledger(storage, app.name)
     index = records.index()
-    judged, _ = nights.last_nights(index, nights.STRIP, app.zone)
+    judged, _ = intervals.last_judged(index, intervals.STRIP, app.zone)
     champion = models.champion(store, records)
     retrainings = ledger.retrainings(records, app.retraining.max_a_week + 2)
     waits = [one.subject for one in waiting]
@@ -83,7 +83,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
         name=app.name,
         state=state_of(
             Facts(
-                nights=judged,
+                judged=judged,
                 champion=champion,
                 retraining=ledger.open_retraining(retrainings),
                 waits=waits,
@@ -93,7 +93,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
         ),
         settings=app,
         champion=champion,
-        nights=judged,
+        judged=judged,
         waits=waits,
         alerts=alerts,
         undelivered=len(outbox.waiting(app.alerts)) if app.alerts.routes else 0,

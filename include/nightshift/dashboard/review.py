@@ -159,8 +159,8 @@ def _page(app: Application, feedback: Feedback, wanted: str, person: str) -> Pag
     for row in _rows(store, interval) if interval else ():
         mine = next((one for one in by_key.get(row["key"], []) if one.by == person), None)
         answers.append(Shown(row, mine, [one for one in by_key.get(row["key"], []) if mine and one.by != person]))
-    nights = store.names("feedback")
-    measured = store.manifest("feedback", nights[-1]) if nights else None
+    measured_intervals = store.names("feedback")
+    measured = store.manifest("feedback", measured_intervals[-1]) if measured_intervals else None
     agreement = measured.facts.get("agreement") if measured else None
     return Page(chosen, intervals, shadows, answers, pairs, agreement)
 

@@ -8,9 +8,9 @@ from enum import StrEnum
 
 from nightshift.alerts.alert import Alert
 from nightshift.dashboard.freshness import Fresh
+from nightshift.dashboard.intervals import JudgedInterval
 from nightshift.dashboard.ledger import Retraining
 from nightshift.dashboard.models import Model
-from nightshift.dashboard.nights import JudgedNight
 from nightshift.ledger.records import Monitor
 from nightshift.settings.people import Kind, Severity
 from nightshift.verdict import Verdict
@@ -51,7 +51,7 @@ class Facts:
     :param stale: partitions that are too old.
     """
 
-    nights: Mapping[Monitor, Sequence[JudgedNight]]
+    judged: Mapping[Monitor, Sequence[JudgedInterval]]
     champion: Model | None
     retraining: Retraining | None = None
     waits: Sequence[str] = ()
@@ -76,7 +76,7 @@ def state_of(facts: Facts) -> State:
 
 def _states(facts: Facts) -> Iterator[State]:
     """All states that apply, the most urgent first: an outage, open requests, activity, and the rest."""
-    last = {monitor: judged[-1] for monitor, judged in facts.nights.items() if judged}
+    last = {monitor: judged[-1] for monitor, judged in facts.judged.items() if judged}
     for severity, title in facts.alerts:
         if severity is Severity.CRITICAL:
             yield State(Word.FAILING, title)
@@ -84,43 +84,43 @@ def _states(facts: Facts) -> Iterator[State]:
         yield State(Word.WAITING, facts.waits[0])
     if facts.retraining:
         yield State(Word.RETRAINING, f"retraining {facts.retraining.order.number} {facts.retraining.doing}")
-    # As the policy sees it: nights before a release say nothing about the model that is in use since.
-    before = {monitor: night for monitor, night in last.items() if _is_before(night, facts.champion)}
-    of_champion = {monitor: night for monitor, night in last.items() if monitor not in before}
-    yield from _nights_that(of_champion, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
+    # As the policy sees it: intervals before a release say nothing about the model that is in use since.
+    before = {monitor: interval for monitor, interval in last.items() if _is_before(interval, facts.champion)}
+    of_champion = {monitor: interval for monitor, interval in last.items() if monitor not in before}
+    yield from _states_of(of_champion, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
     if facts.champion is None:
         yield State(Word.NEW, "there is no champion yet: run finetune, then release")
     if not last:
-        yield State(Word.NEW, "no night was judged yet: the first comes after batch_inference has answered one")
+        yield State(Word.NEW, "no interval was judged yet: the first comes after batch_inference has answered one")
     for fresh in facts.stale:
         if fresh.kind != "examples":  # missing examples do not affect answers
             yield State(Word.NO_DATA, f"{fresh.kind}: {fresh.stale}")
-    yield from _nights_that(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.NO_DATA)
-    yield from _nights_that(of_champion, {Verdict.WARN}, Word.WARNING)
-    for monitor, night in before.items():
-        yield State(Word.WARNING, _replaced(monitor, night, facts.champion))
+    yield from _states_of(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.NO_DATA)
+    yield from _states_of(of_champion, {Verdict.WARN}, Word.WARNING)
+    for monitor, interval in before.items():
+        yield State(Word.WARNING, _replaced(monitor, interval, facts.champion))
     for severity, title in facts.alerts:
         if severity is not Severity.CRITICAL:
             yield State(Word.WARNING, title)
     yield State(
-        Word.HEALTHY, "; ".join(f"{monitor} of {night.name} {night.verdict}" for monitor, night in last.items())
+        Word.HEALTHY, "; ".join(f"{monitor} of {judged.name} {judged.verdict}" for monitor, judged in last.items())
     )
 
 
-def _is_before(night: JudgedNight, champion: Model | None) -> bool:
-    return champion is not None and (night.model_digest != champion.digest or night.created < champion.since)
+def _is_before(interval: JudgedInterval, champion: Model | None) -> bool:
+    return champion is not None and (interval.model_digest != champion.digest or interval.created < champion.since)
 
 
-def _replaced(monitor: Monitor, night: JudgedNight, champion: Model | None) -> str:
+def _replaced(monitor: Monitor, interval: JudgedInterval, champion: Model | None) -> str:
     assert champion is not None  # noqa: S101  (else nothing was replaced)
     return (
-        f"version {champion.version} is the champion since {champion.since:%Y-%m-%d %H:%M} UTC, and no night of it has a "
-        f"verdict on {monitor} yet; {night.name} was {night.verdict} with version {night.model_version}"
+        f"version {champion.version} is the champion since {champion.since:%Y-%m-%d %H:%M} UTC, and no interval of it has a "
+        f"verdict on {monitor} yet; {interval.name} was {interval.verdict} with version {interval.model_version}"
     )
 
 
-def _nights_that(last: Mapping[Monitor, JudgedNight], verdicts: set[Verdict], word: Word) -> Iterator[State]:
-    for monitor, night in last.items():
-        if night.verdict in verdicts:
-            reason = night.reasons[0] if night.reasons else "no reason was recorded"
-            yield State(word, f"{monitor} of {night.name} {night.verdict}: {reason}")
+def _states_of(last: Mapping[Monitor, JudgedInterval], verdicts: set[Verdict], word: Word) -> Iterator[State]:
+    for monitor, interval in last.items():
+        if interval.verdict in verdicts:
+            reason = interval.reasons[0] if interval.reasons else "no reason was recorded"
+            yield State(word, f"{monitor} of {interval.name} {interval.verdict}: {reason}")

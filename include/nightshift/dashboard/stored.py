@@ -24,7 +24,7 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 
 @dataclass(frozen=True)
 class Store:
-    """What one application has in storage, and the time zone in which people name its nights. Two stores of one place are equal.
+    """What one application has in storage, and the time zone in which people name its intervals. Stores of one place are equal.
 
     :raises OSError: storage cannot be reached or read; object stores have errors of their own (every method).
     """

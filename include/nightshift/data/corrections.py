@@ -52,7 +52,7 @@ LEARNED = "answer IS NOT NULL OR (response IS NOT NULL AND agreed)"
 
 def staged_corrections(  # noqa: PLR0917
     feedback: Path,
-    nights: Iterable[Path],
+    traffic: Iterable[Path],
     answered: Iterable[tuple[str, Path]],
     staging: Staging,
     work: Path,
@@ -66,7 +66,7 @@ def staged_corrections(  # noqa: PLR0917
     who asked it and the split group, which bind a row to a side, and its metadata are the interaction's.
 
     :param feedback: a local `feedback.parquet`.
-    :param nights: local files of the traffic of the intervals that the feedback is about; read until all of it is found.
+    :param traffic: local files of the traffic of the intervals that the feedback is about; read until all of it is found.
     :param answered: keys of these intervals with local files of their interactions; none: no judged answers are made.
     :param left_out: gets how many judgements are left out: `without_answer` (not found, empty or cut off), and `contradicted`
         (at least as many people say the opposite).
@@ -74,8 +74,8 @@ def staged_corrections(  # noqa: PLR0917
     answers, asked = work / "answers.parquet", work / "asked.parquet"
     with connect(work) as database:
         with RowWriter(answers, ANSWER_SCHEMA) as writer:
-            for night, file in answered:
-                found = database.sql(FIND_ANSWERS, params=[str(feedback), str(file), night])
+            for interval, file in answered:
+                found = database.sql(FIND_ANSWERS, params=[str(feedback), str(file), interval])
                 for batch in found.to_arrow_reader(ROWS_AT_ONCE):
                     numbers, *texts = (column.to_pylist() for column in batch.columns)
                     redacted = zip(numbers, staging.redacted_answers(*texts), strict=True)
@@ -85,7 +85,7 @@ def staged_corrections(  # noqa: PLR0917
             "SELECT count(good) FILTER (response IS NULL), count(*) FILTER (response IS NOT NULL AND NOT agreed) FROM said"
         ).fetchall()
         digests = database.execute(f"SELECT DISTINCT digest FROM said WHERE {LEARNED}").fetchall()  # noqa: S608
-        _find_asked({digest for (digest,) in digests}, nights, asked)
+        _find_asked({digest for (digest,) in digests}, traffic, asked)
         rows = database.sql(
             "SELECT s.*, a.messages AS asked, a.tools, a.subject AS asker, a.split_group, a.metadata AS asked_with "  # noqa: S608
             f"FROM said s LEFT JOIN read_parquet($1) a USING (digest) WHERE {LEARNED} ORDER BY s.file_row_number",
@@ -96,12 +96,12 @@ def staged_corrections(  # noqa: PLR0917
                 yield source, _staged(list(of_source), source, staging)
 
 
-def _find_asked(lacking: set[str], nights: Iterable[Path], target: Path) -> None:
+def _find_asked(lacking: set[str], traffic: Iterable[Path], target: Path) -> None:
     """Write what was asked, once for each digest (`ASKED_SCHEMA`)."""
     with RowWriter(target, ASKED_SCHEMA) as writer:
-        for night in nights if lacking else ():
+        for file in traffic if lacking else ():
             wanted = pa.array(sorted(lacking), pa.string())
-            for rows in example_batches(night, ASKED_SCHEMA.names):
+            for rows in example_batches(file, ASKED_SCHEMA.names):
                 found = {
                     row["digest"]: row for row in rows.filter(pc.is_in(rows["digest"], value_set=wanted)).to_pylist()
                 }

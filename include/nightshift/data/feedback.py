@@ -77,7 +77,7 @@ FOUND_TABLE = (
 )
 
 # A correction alone says that the answer was bad. Sums of numbers depend on their order in the last digits. What was chosen for
-# review because it seemed bad says nothing about the night.
+# review because it seemed bad says nothing about the interval.
 SAID_OF_MODELS = f"""
     WITH said AS (
         SELECT model_digest, rating, CASE WHEN up IS NOT NULL THEN NOT up WHEN rating IS NOT NULL
@@ -100,7 +100,7 @@ class Gathered:
     erased: int = 0
     late: int = 0  # judgements from before the interval began, whatever became of them
     models: dict[str, dict[str, float]] = field(default_factory=dict)  # what was said of each, by its digest
-    nights: Counter[str] = field(default_factory=Counter)  # joined rows, by the interval of their interactions
+    intervals: Counter[str] = field(default_factory=Counter)  # joined rows, by the interval of their interactions
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -119,14 +119,14 @@ class Gathered:
 def gather(  # noqa: PLR0917
     files: Iterable[tuple[FeedbackSource, RawFile]],
     staging: Staging,
-    nights: Iterable[tuple[str, Path]],
+    interactions: Iterable[tuple[str, Path]],
     work: Path,
     target: Path,
     reviewed: Path | None = None,
 ) -> Gathered:
     """Write `feedback.parquet`, `waiting.parquet` and `quarantine.parquet` to the folder `target`.
 
-    :param nights: keys of intervals with local files of their interactions, the newest first; read as long as a row waits.
+    :param interactions: keys of intervals with local files of their interactions, the newest first; read as long as a row waits.
     :param reviewed: a local file of `REVIEWED_SCHEMA`, where reviews are among the files.
     :raises BadInput: a file as a whole cannot be used.
     :raises BadEnvironment: a file cannot be read.
@@ -152,12 +152,12 @@ def gather(  # noqa: PLR0917
                 'JOIN read_parquet(?) r ON p.key = r.key WHERE p."column" = ?',
                 [str(reviewed), REVIEW],
             )
-        join(database, nights)
+        join(database, interactions)
         _write(database, staged, target)
         gathered.duplicates = writer.rows - kept
         gathered.joined = _count(database, "found")
         gathered.waiting = kept - gathered.joined
-    gathered.models, gathered.nights = said_in(target / FEEDBACK, work)
+    gathered.models, gathered.intervals = said_in(target / FEEDBACK, work)
     return gathered
 
 
@@ -166,10 +166,10 @@ def said_in(feedback: Path, work: Path) -> tuple[dict[str, dict[str, float]], Co
     names = ("judged", "bad", "rated", "rating_sum", "rating_squares")
     with connect(work) as database:
         said = database.execute(SAID_OF_MODELS, [str(feedback)]).fetchall()
-        nights = database.execute(
+        intervals = database.execute(
             "SELECT night, count(*) FROM read_parquet(?) GROUP BY night", [str(feedback)]
         ).fetchall()
-    return {model: dict(zip(names, numbers, strict=True)) for model, *numbers in said}, Counter(dict(nights))
+    return {model: dict(zip(names, numbers, strict=True)) for model, *numbers in said}, Counter(dict(intervals))
 
 
 def _staged(  # noqa: PLR0917
@@ -275,16 +275,16 @@ def _count(database: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(count)
 
 
-def join(database: duckdb.DuckDBPyConnection, nights: Iterable[tuple[str, Path]]) -> None:
-    """Fill `found`: of several interactions with one key, the last one of the newest night."""
+def join(database: duckdb.DuckDBPyConnection, interactions: Iterable[tuple[str, Path]]) -> None:
+    """Fill `found`: of several interactions with one key, the last one of the newest interval."""
     waiting = _count(database, "pending")
-    for night, file in nights if _count(database, "found") < waiting else ():
+    for interval, file in interactions if _count(database, "found") < waiting else ():
         for column in ("id", "digest"):
             database.execute(
                 f"INSERT INTO found SELECT p.number, arg_max(i.digest, i.row), ?, max(i.row), arg_max(i.model, i.row), "  # noqa: S608
                 f"arg_max(i.model_digest, i.row) FROM pending p JOIN read_parquet(?) i ON p.key = i.{column} "
                 f"WHERE p.\"column\" = '{column}' AND p.number NOT IN (SELECT number FROM found) GROUP BY p.number",
-                [night, str(file)],
+                [interval, str(file)],
             )
         if _count(database, "found") == waiting:
             return

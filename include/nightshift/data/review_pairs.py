@@ -70,5 +70,5 @@ def newest_pairs(names: Iterable[str], before: datetime) -> list[str]:
 
 def interval_of(name: str) -> tuple[Interval | None, str]:
     """Return the newest interval that a partition of pairs is of, None for another name, and the name of its shadow."""
-    night, _, shadow = name.rpartition("-")
-    return Interval.of_key(night), shadow
+    key, _, shadow = name.rpartition("-")
+    return Interval.of_key(key), shadow

@@ -50,7 +50,7 @@ class SharedStaging:
     folder: Path
 
     def __post_init__(self) -> None:
-        self._night = digest_of(self.inputs)
+        self._digest = digest_of(self.inputs)
         interval = Interval.model_validate(self.inputs["interval"])
         self._place = partition_of(self.storage, self.application, "staged", self.inputs["part"], interval.key)
         self._file_of: dict[Rows, RawFile] = {}
@@ -142,10 +142,10 @@ class SharedStaging:
             self._place.fs.rm(self._place.path, recursive=True)
 
     def _address(self, first: int) -> UPath:
-        return self._place / self._night[:16] / f"{first:012}"
+        return self._place / self._digest[:16] / f"{first:012}"
 
     def _inputs(self, first: int) -> dict[str, Any]:
-        return {"night": self._night, "first": first, "pieces": STRETCH_PIECES}
+        return {"night": self._digest, "first": first, "pieces": STRETCH_PIECES}
 
 
 class _Counted:

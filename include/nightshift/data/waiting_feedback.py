@@ -17,12 +17,12 @@ from nightshift.data.similarity import connect
 
 
 def join_waiting(
-    before: Mapping[str, Path], nights: Iterable[tuple[str, Path]], work: Path, target: Path, given_up: str = ""
+    before: Mapping[str, Path], interactions: Iterable[tuple[str, Path]], work: Path, target: Path, given_up: str = ""
 ) -> tuple[int, int]:
     """Write the files of a `feedback` partition anew, with what waited in it joined to interactions that came since.
 
     :param before: local copies of the partition's files, by their names.
-    :param nights: as those of :func:`gather`, but only those that nothing of this was looked for in.
+    :param interactions: as those of :func:`gather`, but only those that nothing of this was looked for in.
     :param given_up: why nobody waits any longer for what is still not found, which is quarantined; "": it waits.
     :return: how many rows are joined now, and how many wait or were given up.
     """
@@ -36,7 +36,7 @@ def join_waiting(
             [str(before[WAITING])],
         )
         database.execute(FOUND_TABLE)
-        join(database, nights)
+        join(database, interactions)
         rows = database.cursor().sql(
             f"SELECT {own}, coalesce(f.digest, w.digest) AS digest, f.night, f.row, f.model, f.model_digest "  # noqa: S608
             "FROM read_parquet($1, file_row_number = true) w LEFT JOIN found f ON f.number = w.file_row_number "

@@ -31,7 +31,7 @@ COUNTED = {
 }  # fmt: skip
 BY_VALUE = {"split": "splits", "language": "languages", "reason": "quarantine"}
 FINISH = "finish_reason"
-# Lists with example rows in our JSON files: of an evaluation, and of a night's report.
+# Lists with example rows in our JSON files: of an evaluation, and of an interval's report.
 LISTS = {"few", "new"}
 PAGE = (
     '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Erased</title>'

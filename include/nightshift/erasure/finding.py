@@ -191,16 +191,16 @@ class Finding:
                 asked[path] = self._values(partition, manifest, INTERACTIONS, "row", places)
                 shifts[path] = shift
                 self._change(path, partition, manifest, {INTERACTIONS: places}, shift)
-        nights = [path.rpartition("/")[2] for path in asked]
-        for path, partition, manifest in self._of_nights("profiles", nights):
-            night = below(manifest.parents[0].uri)
-            if night in asked:
+        intervals = [path.rpartition("/")[2] for path in asked]
+        for path, partition, manifest in self._of_intervals("profiles", intervals):
+            interactions = below(manifest.parents[0].uri)
+            if interactions in asked:
                 rows = {
-                    name: self._places(partition, manifest, name, ["row"], numbered(asked[night]))
+                    name: self._places(partition, manifest, name, ["row"], numbered(asked[interactions]))
                     for name in ("sample.parquet", "novel.parquet")
                 }
-                self._change(path, partition, manifest, rows, shifts[night])
-        for path, partition, manifest in self._of_nights("drift", nights):
+                self._change(path, partition, manifest, rows, shifts[interactions])
+        for path, partition, manifest in self._of_intervals("drift", intervals):
             if manifest.parents and below(manifest.parents[0].uri) in asked:
                 self._change(path, partition, manifest, {})
 
@@ -274,8 +274,8 @@ class Finding:
             if manifest:
                 yield path, partition, manifest
 
-    def _of_nights(self, kind: str, nights: list[str]) -> Iterator[tuple[str, UPath, Manifest]]:
-        return chain.from_iterable(self._partitions(f"{kind}/{night}") for night in sorted(set(nights)))
+    def _of_intervals(self, kind: str, intervals: list[str]) -> Iterator[tuple[str, UPath, Manifest]]:
+        return chain.from_iterable(self._partitions(f"{kind}/{interval}") for interval in sorted(set(intervals)))
 
     def _folders(self, kind: str, *, depth: int = 2) -> Iterator[tuple[str, Manifest]]:
         """Yield folders of related partitions, each with the manifest of one of them; folders without any are deleted."""

@@ -1,4 +1,4 @@
-"""How like a response is to the reference answer, fast enough for every row of a night.
+"""How like a response is to the reference answer, fast enough for every row of an interval.
 
 ROUGE-L is the F-measure that rouge-score gives with :func:`stems` as its tokenizer: its own one knows the letters a to z
 and nothing else. The longest common subsequence is counted in the bits of one integer instead of a table: H. Hyyrö,
@@ -56,7 +56,7 @@ def _stem(word: str) -> str:
 
 @cache
 def _stemmer() -> Any:
-    """Porter's stemmer; its library takes seconds to import, which a night without references need not wait for."""
+    """Porter's stemmer; its library takes seconds to import, which an interval without references need not wait for."""
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()

@@ -147,7 +147,7 @@ class LlmJudge:
     def judge(self, questions: list[Question]) -> list[Judgement | None]:
         """Return the judgement of each question; None if the judge gave no score.
 
-        A judge that is down never fails the night: its rows lack the score, and failures are counted and logged.
+        A judge that is down never fails the interval: its rows lack the score, and failures are counted and logged.
         """
         settings, before = self._settings, self.cost
         at_once = settings.requests_at_once

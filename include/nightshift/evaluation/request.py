@@ -21,11 +21,11 @@ from nightshift.verdict import Verdict
 CELL = 140  # characters of a message or an answer
 SENTENCE = 600  # characters of a reason
 ADDRESS = 600  # characters of an address that is a link
-NIGHTS = 5
+MOST_INTERVALS = 5
 
 
-class FailedNight(BaseModel):
-    """A night that led to the retraining."""
+class FailedInterval(BaseModel):
+    """An interval that led to the retraining."""
 
     night: str
     monitor: str
@@ -66,7 +66,7 @@ class Facts(BaseModel):
     shadow: ShadowFile | None = None
     form_reason: tuple[str, str] | None = None
     cause: str
-    nights: list[FailedNight] = []
+    nights: list[FailedInterval] = []
     cost: Cost | None = None
     links: dict[str, str] = {}
 
@@ -111,7 +111,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
         },
         changes=scores.changes,
         side_by_side=scores.examples,
-        nights=facts.nights[:NIGHTS],
+        nights=facts.nights[:MOST_INTERVALS],
     )
 
 

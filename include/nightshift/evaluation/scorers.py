@@ -72,7 +72,7 @@ class Scorers:
         application: Application,
         tokenizer_folder: Path,
         *,
-        night_rows: int | None = None,
+        interval_rows: int | None = None,
         storage: str | None = None,
     ) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -80,7 +80,7 @@ class Scorers:
         settings = application.judge
         self.judge = LlmJudge(settings, kept_judgements(application, storage)) if settings else None
         self._judged_rows = settings.rows_per_night if settings else 0  # that are left
-        self._judged_share = self._judged_rows / max(night_rows or self._judged_rows, 1)
+        self._judged_share = self._judged_rows / max(interval_rows or self._judged_rows, 1)
         self._heads = Heads(application.scoring.precision)
         self._seen_rows = 0  # by the judge's sample
         self._format, self._prompt = application.inference.response_format, application.prompt
@@ -178,7 +178,7 @@ class Scorers:
     ) -> dict[str, list[Any]]:
         """Return the columns of :meth:`score_without_judge` with the judge's scores and reasons for its sample.
 
-        Rows are sampled by their number: a night's rows must come in order, all of them to one object.
+        Rows are sampled by their number: an interval's rows must come in order, all of them to one object.
         """
         with self._timed("judge"):
             asked = self._asked(prompts, conversations, metadata) if self.judge else [[]] * len(prompts)

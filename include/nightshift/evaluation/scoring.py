@@ -1,4 +1,4 @@
-"""Scores a night's rows: in one process as they are read, or on many nodes, each of which publishes the scores of some stretches.
+"""Scores an interval's rows: in one process as they are read, or on many nodes, each of which publishes some stretches.
 
 Both give the same interactions, byte for byte: rows are scored in the same batches, and the only state over rows, the judge's
 sample, is kept by the node that joins the stretches.
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from nightshift.data.interactions import UNSCORED, interaction_schema
-from nightshift.evaluation.night import ROWS_AT_ONCE, answered, served
+from nightshift.evaluation.interaction_file import ROWS_AT_ONCE, answered, served
 from nightshift.evaluation.scorers import Scorers
 from nightshift.inference.prompts import Prompts
 from nightshift.settings.application import Application
@@ -38,10 +38,10 @@ Scored = tuple[pa.Table, dict[str, list[Any]]]
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive rows of a night, in whole batches.
+    """Consecutive rows of an interval, in whole batches.
 
     :param rows: the first and the last, both included.
-    :param parts: the partitions with their responses, in order; empty if the night was served elsewhere.
+    :param parts: the partitions with their responses, in order; empty if the interval was served elsewhere.
     """
 
     rows: Rows
@@ -57,7 +57,7 @@ class Stretch:
 
 
 def stretches_of(rows: int, parts: list[tuple[UPath, Manifest]]) -> list[Stretch]:
-    """Return the stretches of a night that nodes share: whole parts, independent of the number of nodes."""
+    """Return the stretches of an interval that nodes share: whole parts, independent of the number of nodes."""
     if not parts:
         return [Stretch(part, []) for part in parts_of(rows, ROWS_AT_ONCE)]
     stretches: list[Stretch] = []
@@ -80,7 +80,7 @@ def score_as_read(tables: Iterable[pa.Table], scorers: Scorers) -> Iterator[Scor
 
 @dataclass
 class SharedScores:
-    """The `scores` partitions of one night, which are removed once its interactions are published.
+    """The `scores` partitions of one interval, which are removed once its interactions are published.
 
     :param inputs: what determines the interactions.
     :param folder: for local copies.
@@ -94,8 +94,8 @@ class SharedScores:
     folder: Path
 
     def __post_init__(self) -> None:
-        self._night = digest_of(self.inputs)
-        self._place = partition_of(self.storage, self.application.name, "scores", self._night[:16])
+        self._digest = digest_of(self.inputs)
+        self._place = partition_of(self.storage, self.application.name, "scores", self._digest[:16])
 
     def find(self, first: int, last: int) -> Manifest | None:
         """Return the manifest of a stretch that some node has scored, or None."""
@@ -133,7 +133,7 @@ class SharedScores:
             )
 
     def join(self, manifests: list[Manifest], scorers: Scorers) -> Iterator[Scored]:
-        """Yield all rows with every score; the judge is asked here, so that its sample covers the whole night.
+        """Yield all rows with every score; the judge is asked here, so that its sample covers the whole interval.
 
         `scorers.seconds` and `scorers.given_up` afterwards include all nodes.
 
@@ -164,7 +164,7 @@ class SharedScores:
         return self._place / f"{rows[0]:09}-{rows[1]:09}"
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
-        return {"night": self._night, "base_model": self.application.base_model, "rows": list(rows)}
+        return {"night": self._digest, "base_model": self.application.base_model, "rows": list(rows)}
 
 
 def _lists(rows: pa.Table, names: tuple[str, ...]) -> list[list[Any]]:

@@ -74,7 +74,7 @@ class ShadowFile(BaseModel):
 def shadow_partition(storage: str, application: Application, candidate: str, champion: str) -> UPath:
     """Return the address of a shadow: one for each pair of versions (by digest) and settings of their comparison.
 
-    The nights are not part of it: the first result stands, or a candidate could try again each night until it is lucky.
+    The intervals are not part of it: the first result stands, or a candidate could try again each interval until it is lucky.
     """
     inputs = {
         "candidate": candidate,

@@ -1,4 +1,4 @@
-"""The `responses` partitions of a night: its prompts are answered and published in parts."""
+"""The `responses` partitions of an interval: its prompts are answered and published in parts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def part_address(responses: UPath, first: int, last: int) -> UPath:
 
 @dataclass
 class Answering:
-    """The parts of one night and one model, found or made.
+    """The parts of one interval and one model, found or made.
 
     :param responses: the folder of all parts.
     :param inputs: what determines the answers.
@@ -87,7 +87,7 @@ class Answering:
         """
         engine, rows = self._opened(), self._rows(first, last)
         began = time.perf_counter()
-        # A prompt that is too long gets an empty response with finish reason `length`, and does not fail the night.
+        # A prompt that is too long gets an empty response with finish reason `length`, and does not fail the interval.
         responses = engine.answer(rows, report)
         seconds = time.perf_counter() - began
         table: dict[str, list[Any]] = {

@@ -1,6 +1,6 @@
 """Answers of a hosted model over OpenAI's chat protocol: in order, with their costs.
 
-A row that the endpoint refuses has no response but the reason; it never fails the night. A refused parameter that does not
+A row that the endpoint refuses has no response but the reason; it never fails the interval. A refused parameter that does not
 change the answer (the older name of the limit, a seed) is left out from then on; a refused decoding setting is an error, because
 the answers would be different ones.
 """

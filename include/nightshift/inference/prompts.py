@@ -1,4 +1,4 @@
-"""The prompts of a night, read from a partition part by part."""
+"""The prompts of an interval, read from a partition part by part."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.evaluation.arms import EVIDENCE, evidence_partition
     from nightshift.ledger.splits import running, step_of
     from nightshift.ledger.store import Ledger
-    from nightshift.monitoring.published_nights import arms_partition
+    from nightshift.monitoring.published_intervals import arms_partition
 
     app, ledger = spec.application, Ledger(spec.storage, spec.application.name)
     split = running(ledger)

@@ -1,4 +1,4 @@
-"""The job `bias`: every night without a bias report gets one, of its outputs by group and of probes on the champion."""
+"""The job `bias`: every interval without a bias report gets one, of its outputs by group and of probes on the champion."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.jobs.environment import FOR_MODELS
-from nightshift.jobs.nights import (
-    NightlyResult,
-    NightlySpec,
-    published_night,
+from nightshift.jobs.monitors import (
+    MonitorResult,
+    MonitorSpec,
+    published_interval,
     said_of,
-    unpublished_night,
-    unreadable_night,
+    unpublished_interval,
+    unreadable_interval,
 )
 from nightshift.jobs.progress import Progress
 from nightshift.registry.versions import CHAMPION, Registered
@@ -26,7 +26,7 @@ from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.bias.night import BiasContext
+    from nightshift.monitoring.bias.interval import BiasContext
 
     Champion = tuple[Registered, ApplicationVersion]
 
@@ -36,26 +36,26 @@ ENVIRONMENT = FOR_MODELS
 log = logging.getLogger(__name__)
 
 
-class Spec(NightlySpec):
-    """Which night is asked for; without one, all that have no report yet."""
+class Spec(MonitorSpec):
+    """Which interval is asked for; without one, all that have no report yet."""
 
 
-class Result(NightlyResult):
-    """The worst verdict of the nights that were judged now, and each of them."""
+class Result(MonitorResult):
+    """The worst verdict of the intervals that were judged now, and each of them."""
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Publish and log the reports of the nights that are due.
+    """Publish and log the reports of the intervals that are due.
 
-    A night that cannot be read is an ERROR of its own and stays due.
+    An interval that cannot be read is an ERROR of its own and stays due.
 
     :raises BadInput: the base model cannot be found.
-    :raises BadEnvironment: MLflow or storage cannot be reached; nights that were judged before are kept.
+    :raises BadEnvironment: MLflow or storage cannot be reached; intervals that were judged before are kept.
     """
-    from nightshift.monitoring.bias.due import Due, due, due_night, inputs_of
-    from nightshift.monitoring.bias.night import judge_bias
-    from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
-    from nightshift.monitoring.published_nights import published_interactions, reports_of
+    from nightshift.monitoring.bias.due import Due, due, due_interval, inputs_of
+    from nightshift.monitoring.bias.interval import judge_bias
+    from nightshift.monitoring.due_intervals import MOST_INTERVALS, lacking
+    from nightshift.monitoring.published_intervals import published_interactions, reports_of
     from nightshift.registry.models import with_alias
     from nightshift.training.base_model import base_model_digest, resolve_base_model
 
@@ -66,13 +66,13 @@ def run(spec: Spec, progress: Progress) -> Result:
     # A model at an endpoint was trained from nothing that could be asked beside it.
     base = resolve_base_model(app.base_model) if champion and not app.inference.hosted else None
     digests = champion[1].digest if champion else "", base_model_digest(base) if base else ""
-    answered, broken = published_interactions(spec.storage, app.name, MOST_NIGHTS, spec.night)
-    nights = [unreadable_night(key, said) for key, said in broken.items()]
-    reports = {night.key: reports_of(spec.storage, app.name, "bias", night.key) for night in answered}
+    answered, broken = published_interactions(spec.storage, app.name, MOST_INTERVALS, spec.night)
+    results = [unreadable_interval(key, said) for key, said in broken.items()]
+    reports = {one.key: reports_of(spec.storage, app.name, "bias", one.key) for one in answered}
     if spec.night:
-        wanted = [due_night(night, *digests, app) for night in answered if app.day_of(night.interval) == spec.night]
+        wanted = [due_interval(one, *digests, app) for one in answered if app.day_of(one.interval) == spec.night]
         if not wanted and not spec.asks_for(broken):
-            nights.append(unpublished_night(spec.night))
+            results.append(unpublished_interval(spec.night))
     else:
         known = {key: [manifest.inputs for _, manifest in published] for key, published in reports.items()}
         wanted = due(answered, known, *digests, app)
@@ -87,15 +87,15 @@ def run(spec: Spec, progress: Progress) -> Result:
                 published = judge_bias(context, one)
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.key, error)
-                nights.append(unreadable_night(one.key, str(error)))
+                results.append(unreadable_interval(one.key, str(error)))
                 continue
-            nights.append(published_night(*published))
-    return Result(**said_of(nights, missing))
+            results.append(published_interval(*published))
+    return Result(**said_of(results, missing))
 
 
 def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: Path, progress: Progress) -> BiasContext:
     from nightshift.evaluation.answers import EvaluatedModel
-    from nightshift.monitoring.bias.night import BiasContext
+    from nightshift.monitoring.bias.interval import BiasContext
     from nightshift.monitoring.bias.probes import AskedModel
     from nightshift.storage.application_version import without_adapter
     from nightshift.training.base_model import base_model_digest

@@ -31,7 +31,7 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     from nightshift.data.split_map import SplitMap
     from nightshift.data.staging import Staging
     from nightshift.jobs.waiting_feedback import fetched
-    from nightshift.monitoring.published_nights import interactions_of
+    from nightshift.monitoring.published_intervals import interactions_of
     from nightshift.training.base_model import resolve_tokenizer
 
     app, interval, storage = spec.application, spec.interval, spec.storage
@@ -55,7 +55,7 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     measures = TextMeasures(tokenizer)
     about, left_out = feedback.facts["nights"], dict[str, int]()
     rows = staged_corrections(
-        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "night"),
+        fetch(partition, feedback, FEEDBACK, folder), _traffic(spec, list(about), folder / "traffic"),
         fetched(interactions_of(storage, app.name, about) if judged else [], folder / "answered"),
         Staging(app.ingest, interval, measures, "examples"), folder, left_out,
     )  # fmt: skip
@@ -79,12 +79,12 @@ def publish_corrections(spec: IntervalSpec, partition: UPath, feedback: Manifest
     )
 
 
-def _traffic(spec: IntervalSpec, nights: list[str], folder: Path) -> Iterator[Path]:
+def _traffic(spec: IntervalSpec, intervals: list[str], folder: Path) -> Iterator[Path]:
     """Local files of what was asked in these intervals, the newest first, of those whose traffic is still there."""
     from nightshift.data.examples import EXAMPLES
 
-    for night in reversed(nights):
-        partition = partition_of(spec.storage, spec.application.name, "traffic", night)
+    for interval in reversed(intervals):
+        partition = partition_of(spec.storage, spec.application.name, "traffic", interval)
         if manifest := read_manifest(partition):
             yield fetch(partition, manifest, EXAMPLES, folder)
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The job `drift`: every night without a verdict gets one, and the first ones of a release are held against its promise."""
+"""The job `drift`: every interval without a verdict gets one, and the first ones of a release are held against its promise."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.jobs.nights import (
-    NightlyResult,
-    NightlySpec,
-    NightResult,
-    published_night,
+from nightshift.jobs.monitors import (
+    IntervalResult,
+    MonitorResult,
+    MonitorSpec,
+    published_interval,
     said_of,
-    unpublished_night,
-    unreadable_night,
+    unpublished_interval,
+    unreadable_interval,
 )
 from nightshift.jobs.progress import Progress
 from nightshift.registry.versions import CHAMPION, Registered
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.ledger.store import Ledger
-    from nightshift.monitoring.due_nights import Answered, Due
-    from nightshift.monitoring.night import DriftContext
+    from nightshift.monitoring.due_intervals import Answered, Due
+    from nightshift.monitoring.interval import DriftContext
 
 log = logging.getLogger(__name__)
 
 
-class Spec(NightlySpec):
-    """Which night is asked for; without one, all that have no verdict yet."""
+class Spec(MonitorSpec):
+    """Which interval is asked for; without one, all that have no verdict yet."""
 
 
-class Result(NightlyResult):
-    """The worst verdict of the nights that were judged now, and each of them; and why the champion's documents are too old."""
+class Result(MonitorResult):
+    """The worst verdict of the intervals that were judged now, and each of them; and why the champion's documents are too old."""
 
     stale_index: str | None = None  # "": they are not; None: nobody asks
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Judge the nights that are due, publish and log their reports, and look at the first ones of a release.
+    """Judge the intervals that are due, publish and log their reports, and look at the first ones of a release.
 
-    A night that cannot be read is an ERROR of its own and stays due.
+    An interval that cannot be read is an ERROR of its own and stays due.
 
     :raises BadEnvironment: MLflow or storage cannot be reached; what was published before is kept.
     """
     from nightshift.ledger.releases import moved_by_hand
     from nightshift.ledger.store import Ledger
-    from nightshift.monitoring.due_nights import MOST_NIGHTS, lacking
+    from nightshift.monitoring.due_intervals import MOST_INTERVALS, lacking
     from nightshift.monitoring.feedback import with_feedback
-    from nightshift.monitoring.published_nights import published_interactions, reports_of
+    from nightshift.monitoring.published_intervals import published_interactions, reports_of
     from nightshift.registry.models import with_alias
 
     app = spec.application
@@ -71,25 +71,25 @@ def run(spec: Spec, progress: Progress) -> Result:
     if moved := moved_by_hand(ledger, app.name, champion.version, champion.digest):
         return Result(verdict=Verdict.ERROR, reasons=[moved])
     answered, broken = published_interactions(
-        spec.storage, app.name, MOST_NIGHTS + app.drift.trailing_nights, spec.night
+        spec.storage, app.name, MOST_INTERVALS + app.drift.trailing_nights, spec.night
     )
     answered = with_feedback(spec.storage, app, answered)
-    nights = [unreadable_night(key, said) for key, said in broken.items()]
-    references, unreadable = _references(spec, {champion.digest, *(night.model_digest for night in answered)} - {""})
+    results = [unreadable_interval(key, said) for key, said in broken.items()]
+    references, unreadable = _references(spec, {champion.digest, *(one.model_digest for one in answered)} - {""})
     if champion.digest not in references:
         reason = (
             f"{unreadable[champion.digest]}: version {champion.version} cannot be compared with anything; run finetune "
             "again: the same model is found, and its reference made"
         )
-        return Result(verdict=Verdict.ERROR, reasons=[reason], nights=nights)
-    verdicts = {night.key: reports_of(spec.storage, app.name, "drift", night.key) for night in answered}
-    due = _due(spec, champion, references, answered, verdicts, nights)
+        return Result(verdict=Verdict.ERROR, reasons=[reason], nights=results)
+    verdicts = {one.key: reports_of(spec.storage, app.name, "drift", one.key) for one in answered}
+    due = _due(spec, champion, references, answered, verdicts, results)
     missing = lacking(spec.expected_by, answered, broken, app)
     if due or missing:  # Evidently takes seconds to import
-        nights += _judged(_Benches(spec, champion, references, answered, progress), due, missing)
+        results += _judged(_Benches(spec, champion, references, answered, progress), due, missing)
     if answered:
-        nights += _unwatched(spec, ledger, answered)
-    return Result(**said_of(nights, missing), stale_index=_stale_index(spec, champion))
+        results += _unwatched(spec, ledger, answered)
+    return Result(**said_of(results, missing), stale_index=_stale_index(spec, champion))
 
 
 def _stale_index(spec: Spec, champion: Registered) -> str | None:
@@ -106,15 +106,15 @@ def _stale_index(spec: Spec, champion: Registered) -> str | None:
         return str(error)
 
 
-def _unwatched(spec: Spec, ledger: Ledger, answered: list[Answered]) -> Iterator[NightResult]:
-    """Watch the newest release; where that cannot be, say so of the newest night."""
+def _unwatched(spec: Spec, ledger: Ledger, answered: list[Answered]) -> Iterator[IntervalResult]:
+    """Watch the newest release; where that cannot be, say so of the newest interval."""
     from nightshift.monitoring.release_watch import watch_release
 
     try:
         watch_release(spec.application, spec.storage, ledger.releases(), answered)
     except BadInput as error:
         log.warning("the newest release cannot be watched: %s", error)
-        yield unreadable_night(answered[-1].key, f"the newest release cannot be watched: {error}")
+        yield unreadable_interval(answered[-1].key, f"the newest release cannot be watched: {error}")
 
 
 def _references(spec: Spec, models: set[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -136,33 +136,37 @@ def _due(  # noqa: PLR0917
     references: dict[str, str],
     answered: list[Answered],
     verdicts: dict[str, list[tuple[UPath, Manifest]]],
-    nights: list[NightResult],
+    results: list[IntervalResult],
 ) -> list[Due]:
-    """The nights to judge; what is wrong with a night that a person asked for is added to `nights`."""
-    from nightshift.monitoring.due_nights import Due, champion_beside, due, inputs_of
+    """The intervals to judge; what is wrong with an interval that a person asked for is added to `results`."""
+    from nightshift.monitoring.due_intervals import Due, champion_beside, due, inputs_of
 
     if spec.night is None:
         known = {key: [manifest.inputs for _, manifest in published] for key, published in verdicts.items()}
         return due(answered, known, champion.digest, references, spec.application)
     asked = []
-    for night in (one for one in answered if spec.application.day_of(one.interval) == spec.night):
-        model = night.model_digest or champion.digest
+    for interactions in (one for one in answered if spec.application.day_of(one.interval) == spec.night):
+        model = interactions.model_digest or champion.digest
         if model in references:
             inputs = inputs_of(
-                night.digest, references[model], spec.application, night.feedback, champion_beside(night, answered)
+                interactions.digest,
+                references[model],
+                spec.application,
+                interactions.feedback,
+                champion_beside(interactions, answered),
             )
-            asked.append(Due(night, model, inputs))
+            asked.append(Due(interactions, model, inputs))
         else:
             reason = f"the model that answered it ({model[:12]}) has no reference"
-            nights.append(unreadable_night(night.key, reason))
-    if not asked and not spec.asks_for(night.night for night in nights):
-        nights.append(unpublished_night(spec.night))
+            results.append(unreadable_interval(interactions.key, reason))
+    if not asked and not spec.asks_for(result.night for result in results):
+        results.append(unpublished_interval(spec.night))
     return asked
 
 
 @dataclass
 class _Benches:
-    """What nights are judged with, by model: read when the first night needs it."""
+    """What intervals are judged with, by model: read when the first interval needs it."""
 
     spec: Spec
     champion: Registered
@@ -176,7 +180,7 @@ class _Benches:
 
         :raises BadInput: its reference is damaged.
         """
-        from nightshift.monitoring.night import DriftContext
+        from nightshift.monitoring.interval import DriftContext
         from nightshift.monitoring.references import read_reference, reference_partition
         from nightshift.monitoring.topics import Embedder
         from nightshift.registry.models import find_version
@@ -191,26 +195,26 @@ class _Benches:
                 reference=read_reference(at, self.references[model], folder / model[:16]),
                 model_digest=model,
                 version=version.version if version else "",
-                nights=self.answered,
+                answered=self.answered,
                 embedder=next((context.embedder for context in self.made.values()), None) or Embedder(),
                 report=lambda done, of: self.progress.report(done, of, unit="prompts"),
             )
         return self.made[model]
 
 
-def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iterator[NightResult]:
-    """Judge one night after the other, and say what was published of it, or why it cannot be judged."""
-    from nightshift.monitoring.night import judge, missing_night
+def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iterator[IntervalResult]:
+    """Judge one interval after the other, and say what was published of it, or why it cannot be judged."""
+    from nightshift.monitoring.interval import judge, missing_interval
 
     with scratch_folder(UPath(benches.spec.storage)) as folder:
         for one in due:
             try:
-                yield published_night(*judge(benches.of(one.model_digest, folder), one))
+                yield published_interval(*judge(benches.of(one.model_digest, folder), one))
             except BadInput as error:
-                log.warning("%s cannot be judged: %s", one.night.key, error)
-                yield unreadable_night(one.night.key, str(error))
+                log.warning("%s cannot be judged: %s", one.answered.key, error)
+                yield unreadable_interval(one.answered.key, str(error))
         if missing:
             try:
-                yield published_night(*missing_night(benches.of(benches.champion.digest, folder), missing))
+                yield published_interval(*missing_interval(benches.of(benches.champion.digest, folder), missing))
             except BadInput as error:
-                yield unreadable_night(missing.key, str(error))
+                yield unreadable_interval(missing.key, str(error))

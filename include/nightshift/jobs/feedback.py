@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nightshift.data.sources import RawFile
     from nightshift.jobs.reviewing import Reviewed
-    from nightshift.monitoring.due_nights import Answered
+    from nightshift.monitoring.due_intervals import Answered
 
 VERSION = 1  # raised when the same raw rows would become other feedback, so that they are read again
 RUN_KEY = "feedback-{:.16}"  # of the run in MLflow that has the numbers of a partition, by the digest of its inputs
@@ -67,7 +67,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     from nightshift.jobs.ingest import id_key_of
     from nightshift.jobs.reviewing import publish_sample, read_reviews
     from nightshift.jobs.waiting_feedback import look_again
-    from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.monitoring.published_intervals import interactions_between
     from nightshift.registry.tracking import finished_keys
 
     app, interval = spec.application, spec.interval
@@ -83,19 +83,19 @@ def run(spec: Spec, progress: Progress) -> Result:
         files, missing, answers = _files(spec, work, reviewed)
         manifest = learned = None
         if files:
-            nights = interactions_between(spec.storage, app.name, _since(spec), interval.end)
+            answered = interactions_between(spec.storage, app.name, _since(spec), interval.end)
             inputs: dict[str, Any] = {
                 "version": VERSION,
                 "interval": interval.model_dump(mode="json"),
                 "files": [file.inputs for _, file in files],
                 "sources": [source.model_dump(mode="json", exclude={"uri"}) for source in app.feedback.every_source],
                 "ingest": app.ingest.model_dump(mode="json", exclude={"near_duplicates", "splits"}),
-                "interactions": [night.digest for night in nights],
+                "interactions": [one.digest for one in answered],
                 **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
                 **({"reviews": reviewed.digest} if reviewed else {}),
             }
             manifest = find(partition, inputs) or _publish(
-                spec, partition, inputs, files, nights, id_key, work, reviewed, answers
+                spec, partition, inputs, files, answered, id_key, work, reviewed, answers
             )
             learned = publish_corrections(spec, partition, manifest, work) if app.feedback.corrections else None
         waited = look_again(spec, app.feedback.lookback_days, work / "earlier")
@@ -184,7 +184,7 @@ def _publish(  # noqa: PLR0917
     partition: UPath,
     inputs: dict[str, Any],
     files: Sequence[tuple[FeedbackSource, RawFile]],
-    nights: Sequence[Answered],
+    answered: Sequence[Answered],
     id_key: bytes,
     work: Path,
     reviewed: Reviewed | None,
@@ -205,7 +205,7 @@ def _publish(  # noqa: PLR0917
     measures = TextMeasures(tokenizer_file(resolve_tokenizer(app.base_model)))
     erased = erased_of(partition_of(spec.storage, app.name))
     staging = Staging(app.ingest, spec.interval, measures, "traffic", id_key or app.name.encode(), erased)
-    gathered = gather(files, staging, fetched(nights, work / "night"), work, target, answers)
+    gathered = gather(files, staging, fetched(answered, work / "interactions"), work, target, answers)
     counts = gathered.counts
     agreement = {}
     if reviewed:
@@ -224,12 +224,12 @@ def _publish(  # noqa: PLR0917
         counts=counts,
         facts={
             "models": gathered.models,
-            "nights": dict(sorted(gathered.nights.items())),
+            "nights": dict(sorted(gathered.intervals.items())),
             "quarantine": dict(sorted(gathered.reasons.items())),
             "late": gathered.late,
             **({"agreement": agreement} if reviewed else {}),
         },
-        parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
+        parents=[Parent(uri=str(one.partition), digest=one.digest) for one in answered],
     )
 
 

@@ -1,4 +1,4 @@
-"""The job `generate`: the champion, or another version, answers the prompts of a night, part by part."""
+"""The job `generate`: the champion, or another version, answers the prompts of an interval, part by part."""
 
 from __future__ import annotations
 

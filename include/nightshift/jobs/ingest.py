@@ -112,15 +112,15 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
             # Another key makes other ids. This tells that it is another one, not which.
             **({"id_key": hashlib.sha256(id_key).hexdigest()[:8]} if id_key else {}),
         }
-        night = _Night(spec, files, inputs, partition, tokenizer, id_key or application.name.encode(), work)
+        intake = _Intake(spec, files, inputs, partition, tokenizer, id_key or application.name.encode(), work)
         try:
             if node.count > 1:
-                manifest = _together(night, node, progress)
+                manifest = _together(intake, node, progress)
             else:
-                manifest = night.published() or _publish(night, progress)
-                night.shared.drop()  # of attempts on more nodes, or at other files, that were given up
+                manifest = intake.published() or _publish(intake, progress)
+                intake.shared.drop()  # of attempts on more nodes, or at other files, that were given up
         except _NotOneRow:
-            night.shared.drop()
+            intake.shared.drop()
             reason = f"there is not one row in {', '.join(file.label for file in files)}"
             return Result(verdict=Verdict.INSUFFICIENT_DATA, reason=reason) if node.leads else None
     if manifest is None or not node.leads:
@@ -140,7 +140,7 @@ class _NotOneRow(Exception):
 
 
 @dataclass(frozen=True)
-class _Night:
+class _Intake:
     """What is ingested, and where it goes.
 
     :param id_key: with which ids are hashed. Without the installation's, the application's name at least keeps the ids of
@@ -177,24 +177,24 @@ class _Night:
         return TextMeasures(self.tokenizer)
 
 
-def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
+def _together(intake: _Intake, node: Nodes, progress: Progress) -> Manifest | None:
     """Stage this node's share; the first node publishes the partition. None: it is not published yet, the first one waits."""
-    return together(lambda: _share(night, node, progress), night.published, night.shared.drop)
+    return together(lambda: _share(intake, node, progress), intake.published, intake.shared.drop)
 
 
-def _share(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
+def _share(intake: _Intake, node: Nodes, progress: Progress) -> Manifest | None:
     from nightshift.data.staging import Staging
 
-    spec, shared = night.spec, night.shared
-    staging = Staging(spec.application.ingest, spec.interval, night.measures, spec.part, night.id_key, night.erased)
-    stretches = shared.share(night.files, staging, node.index, node.count, progress.report)
+    spec, shared = intake.spec, intake.shared
+    staging = Staging(spec.application.ingest, spec.interval, intake.measures, spec.part, intake.id_key, intake.erased)
+    stretches = shared.share(intake.files, staging, node.index, node.count, progress.report)
     if not node.leads:
-        return night.published()
+        return intake.published()
 
     def find(first: int, last: int) -> Manifest | None:
         found = shared.find(first, last)
-        if found is None and night.published():
-            raise BadEnvironment(f"{night.target}: another attempt has published this partition")
+        if found is None and intake.published():
+            raise BadEnvironment(f"{intake.target}: another attempt has published this partition")
         return found
 
     def report(done: int, of: int, others: str) -> None:
@@ -202,10 +202,10 @@ def _share(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
 
     known = {rows: manifest for rows, manifest in stretches.items() if manifest}
     manifests = await_parts(list(stretches), known, find, node.count, report)
-    return _publish(night, progress, shared.join(dict(zip(stretches, manifests, strict=True))))
+    return _publish(intake, progress, shared.join(dict(zip(stretches, manifests, strict=True))))
 
 
-def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[str, Staged]] | None = None) -> Manifest:
+def _publish(intake: _Intake, progress: Progress, staged: Iterable[tuple[str, Staged]] | None = None) -> Manifest:
     """Publish the partition from its files, or from what others have staged of them.
 
     :raises _NotOneRow: there is nothing to publish.
@@ -214,30 +214,30 @@ def _publish(night: _Night, progress: Progress, staged: Iterable[tuple[str, Stag
     from nightshift.data.published_sides import catch_up, is_behind
     from nightshift.data.split_map import SplitMap
 
-    spec, application = night.spec, night.spec.application
+    spec, application = intake.spec, intake.spec.application
     names, split_map = application.ingest.names, SplitMap(spec.storage, application.name)
     if spec.part == "examples" and is_behind(split_map, spec.storage, application.name):
         catch_up(split_map, spec.storage, application.name)
-    target = night.work / "partition"
+    target = intake.work / "partition"
     target.mkdir()
     ingestion = Ingestion(
-        application.ingest, spec.interval, night.measures, night.work, spec.part, id_key=night.id_key, erased=night.erased,
-        split_map=split_map, made_by=digest_of(night.inputs),
+        application.ingest, spec.interval, intake.measures, intake.work, spec.part, id_key=intake.id_key, erased=intake.erased,
+        split_map=split_map, made_by=digest_of(intake.inputs),
     )  # fmt: skip
-    ingested = ingestion.run(night.files, target, progress.report, staged)
+    ingested = ingestion.run(intake.files, target, progress.report, staged)
     if ingested.rows_in == 0:
         raise _NotOneRow
     return publish(
-        night.target,
+        intake.target,
         target,
         kind=spec.part,
         application=application.name,
         interval=spec.interval,
-        inputs=night.inputs,
+        inputs=intake.inputs,
         rows={"examples.parquet": ingested.kept, "quarantine.parquet": ingested.quarantined},
         counts=ingested.counts,
         facts={
-            "bytes": sum(file.bytes for file in night.files),
+            "bytes": sum(file.bytes for file in intake.files),
             "quarantine": _sorted(ingested.reasons),
             "pii": _sorted(ingested.pii),
             "languages": _sorted(ingested.languages),

@@ -1,4 +1,4 @@
-"""The job `reference`: the profile of what a candidate was trained and judged on, which its nights are compared with."""
+"""The job `reference`: the profile of what a candidate was trained and judged on, which its intervals are compared with."""
 
 from __future__ import annotations
 
@@ -184,9 +184,12 @@ def _write_rows(
     from nightshift.evaluation.scorers import Scorers
     from nightshift.training.base_model import resolve_tokenizer
 
-    # As a night is scored: also where another base model was chosen for this training.
+    # As an interval is scored: also where another base model was chosen for this training.
     scorers = Scorers(
-        spec.application, resolve_tokenizer(spec.application.base_model), night_rows=len(answers), storage=spec.storage
+        spec.application,
+        resolve_tokenizer(spec.application.base_model),
+        interval_rows=len(answers),
+        storage=spec.storage,
     )
     schema = pa.schema([field.with_nullable(True) for field in interaction_schema(spec.application.own_metrics)])
     rows = answered = 0
@@ -246,7 +249,7 @@ def _row(number: int, example: dict[str, Any], answer: dict[str, Any] | None) ->
 
 
 def _score(rows: list[dict[str, Any]], scorers: Any) -> None:
-    """Add the scores of answered rows, made as those of a night are."""
+    """Add the scores of answered rows, made as those of an interval are."""
     if not rows:
         return
     columns = scorers.score(

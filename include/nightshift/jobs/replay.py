@@ -1,4 +1,4 @@
-"""The job `replay`: the night that led to a retraining, answered again by the new champion. Did it help?"""
+"""The job `replay`: the interval that led to a retraining, answered again by the new champion. Did it help?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nightshift.ledger.records import Order
     from nightshift.monitoring.replay import Replayed
-    from nightshift.monitoring.verdicts import NightVerdict
+    from nightshift.monitoring.verdicts import IntervalVerdict
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +51,15 @@ class Result(JobResult):
     night: str | None = None
     order: int | None = None
     parts: dict[str, dict[str, float]] = Field({})
-    drift: Verdict | None = None  # of the replayed night against the new champion's reference
+    drift: Verdict | None = None  # of the replayed interval against the new champion's reference
     report: str | None = None
     run_url: str | None = None
 
 
 def run(spec: Spec, progress: Progress) -> Result:
-    """Replay the newest night of the order that the champion was trained for, and publish the comparison.
+    """Replay the newest interval of the order that the champion was trained for, and publish the comparison.
 
-    :raises BadInput: the night's prompts or interactions, or a model, are gone or damaged.
+    :raises BadInput: the interval's prompts or interactions, or a model, are gone or damaged.
     :raises BadEnvironment: the order has no outcome yet, or MLflow or storage cannot be reached.
     """
     from nightshift.jobs import generate, score
@@ -72,11 +72,11 @@ def run(spec: Spec, progress: Progress) -> Result:
         raise BadInput(f"no version of {name} is the model {spec.model_digest[:12]}")
     order = _order_of(spec, version)
     if order is None or not order.decision.reports:
-        reason = f"no night led to version {version.version}, so there is none to replay"
+        reason = f"no interval led to version {version.version}, so there is none to replay"
         return Result(verdict=Verdict.INSUFFICIENT_DATA, reasons=[reason])
-    # The newest of the nights that failed: its report lies below its key.
-    night = UPath(order.decision.reports[0]).parent.name
-    before = partition_of(spec.storage, name, "interactions", night)
+    # The newest of the intervals that failed: its report lies below its key.
+    interval = UPath(order.decision.reports[0]).parent.name
+    before = partition_of(spec.storage, name, "interactions", interval)
     answered = require_manifest(before)
     prompts, arm = answered.parents[0], answered.inputs.get("arm")
     generated = generate.run(
@@ -108,7 +108,7 @@ def run(spec: Spec, progress: Progress) -> Result:
         "drift": spec.application.drift.model_dump(mode="json"),
         "version": VERSION,
     }
-    partition = partition_of(spec.storage, name, "replay_reports", night, digest_of(inputs)[:16])
+    partition = partition_of(spec.storage, name, "replay_reports", interval, digest_of(inputs)[:16])
     with scratch_folder(UPath(spec.storage)) as folder:
         manifest = find(partition, inputs) or _judge(
             spec, order, version, inputs, partition=partition, answered=(before, answered), after=UPath(scored.interactions),
@@ -119,7 +119,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     return Result(
         verdict=Verdict(facts["verdict"]),
         reasons=facts["reasons"],
-        night=night,
+        night=interval,
         order=order.number,
         parts=facts["parts"],
         drift=Verdict(facts["drift"]),
@@ -163,7 +163,7 @@ def _judge(
     )
     verdict, reasons = replay.helped(measured, spec.application.gate)
     drift = _drift(spec, after, after_manifest, folder, progress)
-    reasons = [*reasons, f"the night is {drift.verdict} against the reference of version {version.version}"]
+    reasons = [*reasons, f"the interval is {drift.verdict} against the reference of version {version.version}"]
     output = folder / "output"
     output.mkdir()
     (output / NUMBERS).write_text(measured.model_dump_json(indent=1))
@@ -216,13 +216,13 @@ def _answers_of(spec: Spec, model_digest: str) -> frozenset[str]:
         return frozenset()
 
 
-def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress: Progress) -> NightVerdict:
+def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress: Progress) -> IntervalVerdict:
     from nightshift.data.interactions import INTERACTIONS
     from nightshift.monitoring.measured import measure
     from nightshift.monitoring.own_metrics import measured_alike, own_metrics
     from nightshift.monitoring.references import read_reference, reference_partition
     from nightshift.monitoring.topics import Embedder
-    from nightshift.monitoring.verdicts import judge_night
+    from nightshift.monitoring.verdicts import judge_interval
 
     at = reference_partition(spec.storage, spec.application.name, spec.model_digest)
     reference = read_reference(at, require_manifest(at).digest, folder / "reference")
@@ -235,7 +235,7 @@ def _drift(spec: Spec, after: UPath, manifest: Manifest, folder: Path, progress:
         measured_alike(manifest, reference.manifest),
     )
     own = own_metrics(spec.application, manifest, reference.manifest)
-    return judge_night(measured.profile, reference.profile, spec.application.drift, own=own)
+    return judge_interval(measured.profile, reference.profile, spec.application.drift, own=own)
 
 
 def _parts(spec: Spec, measured: Replayed) -> dict[str, dict[str, float]]:

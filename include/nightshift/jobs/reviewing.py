@@ -65,8 +65,8 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
     from nightshift.monitoring.topics import Embedder
 
     app, interval = spec.application, spec.interval
-    night = partition_of(spec.storage, app.name, "interactions", interval.key)
-    answered = read_manifest(night)
+    interactions = partition_of(spec.storage, app.name, "interactions", interval.key)
+    answered = read_manifest(interactions)
     if answered is None:
         return None
     partition = partition_of(spec.storage, app.name, SAMPLES, interval.key)
@@ -81,7 +81,7 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
     # What people said is of the rows that they were shown, however these were chosen then.
     if there and {**there.inputs, "version": VERSION} == inputs:
         return there
-    file = fetch(night, answered, INTERACTIONS, work / "answered")
+    file = fetch(interactions, answered, INTERACTIONS, work / "answered")
     found = chosen(file, answered.digest, rows, key, app.scorers, Embedder())
     _with_turns(found, answered, work / "asked")
     target = work / "sample"
@@ -96,7 +96,7 @@ def publish_sample(spec: IntervalSpec, rows: int, id_key: bytes, work: Path) -> 
         inputs=inputs,
         rows={SAMPLE: len(found)},
         counts={"rows": len(found)},
-        parents=[Parent(uri=str(night), digest=answered.digest)],
+        parents=[Parent(uri=str(interactions), digest=answered.digest)],
     )
 
 
@@ -137,13 +137,13 @@ def publish_pairs(
     app = spec.application
     if app.feedback is None or app.feedback.review is None or not found.answers:
         return
-    night = max((night.interval for night in logged.nights), key=lambda interval: interval.end)
-    partition = partition_of(spec.storage, app.name, PAIRS, f"{night.key}-{shadow}")
+    newest = max((one.interval for one in logged.answered), key=lambda interval: interval.end)
+    partition = partition_of(spec.storage, app.name, PAIRS, f"{newest.key}-{shadow}")
     inputs = {**inputs, "version": VERSION, "rows": app.feedback.review.rows}
     if find(partition, inputs):
         return
     # That of the interactions, which is another than the registry's where the application is served elsewhere.
-    digests = {night.key: night.model_digest for night in logged.nights}
+    digests = {one.key: one.model_digest for one in logged.answered}
     pairs: list[dict[str, Any]] = []
     for place, answers in enumerate(zip(found.rows, found.answers, strict=True)):
         turns = logged.examples[place]["messages"]
@@ -161,7 +161,7 @@ def publish_pairs(
     with scratch_folder(UPath(spec.storage)) as work:
         write_sample(rows, work / SAMPLE, PAIR_SCHEMA)
         publish(
-            partition, work, kind="review_sample", application=app.name, interval=night, inputs=inputs,
+            partition, work, kind="review_sample", application=app.name, interval=newest, inputs=inputs,
             rows={SAMPLE: len(rows)}, counts={"rows": len(rows)},
         )  # fmt: skip
 
@@ -180,18 +180,18 @@ def read_reviews(spec: IntervalSpec, lookback_days: int) -> Reviewed:
     home, interval = partition_of(spec.storage, spec.application.name), spec.interval
     since = interval.start - timedelta(days=lookback_days)
     known = [(name, Interval.of_key(name)) for name in names_in(home / REVIEWS)]
-    nights = [name for name, of in known if of and since < of.end and of.start < interval.end]
+    keys = [name for name, of in known if of and since < of.end and of.start < interval.end]
     published = {
         name: read_manifest(home / PAIRS / name) for name in newest_pairs(names_in(home / PAIRS), interval.end)
     }
     pairs = {name: manifest for name, manifest in published.items() if manifest and since < manifest.created}
-    folders = [*nights, *sorted({interval_of(name)[1] for name in pairs})]
+    folders = [*keys, *sorted({interval_of(name)[1] for name in pairs})]
     reviews = [review for review in reviews_of(home, folders) if review.at < interval.end]
     rows: dict[str, dict[str, Any]] = {}
-    for night in nights:
-        if manifest := read_manifest(home / SAMPLES / night):
-            sample = sample_rows(read_file(home / SAMPLES / night, manifest, SAMPLE), ABOUT)
-            rows |= {row["key"]: row | {"night": night} for row in sample}
+    for key in keys:
+        if manifest := read_manifest(home / SAMPLES / key):
+            sample = sample_rows(read_file(home / SAMPLES / key, manifest, SAMPLE), ABOUT)
+            rows |= {row["key"]: row | {"night": key} for row in sample}
     chosen = {review.key for review in reviews if review.better}
     for name, manifest in pairs.items():
         for row in sample_rows(read_file(home / PAIRS / name, manifest, SAMPLE), schema=PAIR_SCHEMA):

@@ -1,4 +1,4 @@
-"""The job `score`: a night's prompts and responses become the night's interactions, with every score."""
+"""The job `score`: an interval's prompts and responses become the interval's interactions, with every score."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class Spec(JobSpec):
-    """The prompts of a night and who answered them.
+    """The prompts of an interval and who answered them.
 
-    :param responses: folder with the parts that `generate` made; without it the night was served elsewhere, and the
+    :param responses: folder with the parts that `generate` made; without it the interval was served elsewhere, and the
         prompts' partition has the responses.
     :param model: version in the registry and digest of the model that answered; empty where it was served elsewhere.
-    :param replay: keep the result apart from the nights, below the model's digest.
-    :param shadow: the prompts are a sample of several nights: keep the result apart from all of these, and out of MLflow.
+    :param replay: keep the result apart from the intervals, below the model's digest.
+    :param shadow: the prompts are a sample of several intervals: keep the result apart from all of these, and out of MLflow.
     :param arm: of which only the rows were answered; what a challenger answered is kept apart.
     """
 
@@ -63,14 +63,14 @@ class Result(JobResult):
 
 # `Any` stands for None: whoever calls this on one node, as `replay` does, need not look for it.
 def run(spec: Spec, progress: Progress) -> Result | Any:
-    """Publish the interactions of a night, unless they are there, and log what they cost and score.
+    """Publish the interactions of an interval, unless they are there, and log what they cost and score.
 
     On many nodes each scores its share of the rows; the first one joins them and has the result, the others return None.
 
     :raises BadInput: prompts and responses do not belong together, or the prompts have no responses.
     :raises BadEnvironment: not all parts are there yet, MLflow cannot be reached, or other nodes do nothing.
     """
-    from nightshift.evaluation.night_log import log_night
+    from nightshift.evaluation.interactions_log import log_interactions
     from nightshift.inference.prompts import Prompts
 
     node = nodes()
@@ -83,8 +83,8 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
             return result if node.leads else None
         parts = _parts(spec, prompts.rows)
         spec = _as_answered(spec, parts)
-        night = _Night(spec, prompts, manifest, parts, _inputs(spec, parts), _address(spec, manifest), folder)
-        interactions = _together(night, node, progress) if node.count > 1 else _alone(night, progress)
+        scoring = _Scoring(spec, prompts, manifest, parts, _inputs(spec, parts), _address(spec, manifest), folder)
+        interactions = _together(scoring, node, progress) if node.count > 1 else _alone(scoring, progress)
     if interactions is None or not node.leads:
         return None
     facts = interactions.facts
@@ -95,22 +95,22 @@ def run(spec: Spec, progress: Progress) -> Result | Any:
         verdict=Verdict.PASS,
         reason=f"{interactions.counts['rows']:,} interactions, scored in {sum(facts['seconds'].values()):.1f} CPU-seconds"
         f"{given_up}{judge}",
-        interactions=str(night.target),
+        interactions=str(scoring.target),
         digest=interactions.digest,
         rows=interactions.counts["rows"],
         means=facts["means"],
-        run_url="" if spec.shadow else log_night(spec.application, night.target, interactions),
+        run_url="" if spec.shadow else log_interactions(spec.application, scoring.target, interactions),
     )
 
 
 @dataclass(frozen=True)
-class _Night:
+class _Scoring:
     """What is scored, and where it goes."""
 
     spec: Spec
     prompts: Prompts
     manifest: Manifest  # of the prompts
-    parts: list[tuple[UPath, Manifest]]  # with the responses; none where the night was served elsewhere
+    parts: list[tuple[UPath, Manifest]]  # with the responses; none where the interval was served elsewhere
     inputs: dict[str, Any]
     target: UPath
     folder: Path
@@ -127,13 +127,13 @@ class _Night:
         return Scorers(
             application,
             resolve_tokenizer(application.base_model),
-            night_rows=self.prompts.rows,
+            interval_rows=self.prompts.rows,
             storage=self.spec.storage,
         )
 
 
 def _parts(spec: Spec, rows: int) -> list[tuple[UPath, Manifest]]:
-    """The parts that hold the responses, in order of their rows; none where the night was served elsewhere."""
+    """The parts that hold the responses, in order of their rows; none where the interval was served elsewhere."""
     from nightshift.inference.answering import part_address
 
     if spec.responses is None:
@@ -189,7 +189,7 @@ def _inputs(spec: Spec, parts: list[tuple[UPath, Manifest]]) -> dict[str, Any]:
 
 
 def _address(spec: Spec, prompts: Manifest) -> UPath:
-    from nightshift.monitoring.published_nights import arms_partition
+    from nightshift.monitoring.published_intervals import arms_partition
 
     if prompts.interval is None:
         raise BadInput(f"{spec.prompts} is of no data interval")
@@ -202,36 +202,36 @@ def _address(spec: Spec, prompts: Manifest) -> UPath:
     return partition_of(spec.storage, spec.application.name, *place, prompts.interval.key)
 
 
-def _alone(night: _Night, progress: Progress) -> Manifest:
+def _alone(scoring: _Scoring, progress: Progress) -> Manifest:
     from nightshift.evaluation.scoring import Stretch, score_as_read
 
-    published = night.published()
+    published = scoring.published()
     if published is not None:
         return published
-    scorers = night.scorers()
-    rows = Stretch((0, night.prompts.rows - 1), night.parts).read(night.prompts, night.folder)
-    return _publish(night, score_as_read(rows, scorers), scorers, progress)
+    scorers = scoring.scorers()
+    rows = Stretch((0, scoring.prompts.rows - 1), scoring.parts).read(scoring.prompts, scoring.folder)
+    return _publish(scoring, score_as_read(rows, scorers), scorers, progress)
 
 
-def _together(night: _Night, node: Nodes, progress: Progress) -> Manifest | None:
-    """Score this node's share; the first node publishes the night. None: it is not published yet, the first one waits."""
+def _together(scoring: _Scoring, node: Nodes, progress: Progress) -> Manifest | None:
+    """Score this node's share; the first node publishes the interval. None: it is not published yet, the first one waits."""
     from nightshift.evaluation.scoring import SharedScores, stretches_of
 
-    spec = night.spec
-    stretches = stretches_of(night.prompts.rows, night.parts)
-    shared = SharedScores(spec.application, spec.storage, night.prompts, stretches, night.inputs, night.folder)
-    return together(lambda: _share(night, shared, node, progress), night.published, shared.drop)
+    spec = scoring.spec
+    stretches = stretches_of(scoring.prompts.rows, scoring.parts)
+    shared = SharedScores(spec.application, spec.storage, scoring.prompts, stretches, scoring.inputs, scoring.folder)
+    return together(lambda: _share(scoring, shared, node, progress), scoring.published, shared.drop)
 
 
-def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:
+def _share(scoring: _Scoring, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:
 
-    scorers = night.scorers()
+    scorers = scoring.scorers()
     mine = shared.stretches[node.index :: node.count]
     total = sum(last + 1 - first for first, last in (stretch.rows for stretch in mine))
     known, done = {}, 0
     for stretch in mine:
         first, last = stretch.rows
-        if published := night.published():
+        if published := scoring.published():
             return published
 
         def report_rows(rows: int, before: int = done) -> None:
@@ -240,27 +240,27 @@ def _share(night: _Night, shared: SharedScores, node: Nodes, progress: Progress)
         known[stretch.rows] = shared.find(first, last) or shared.make(stretch, scorers, report_rows)
         done += last + 1 - first
     if not node.leads:
-        return night.published()
+        return scoring.published()
 
     def find(first: int, last: int) -> Manifest | None:
         found = shared.find(first, last)
-        if found is None and night.published():
-            raise BadEnvironment(f"{night.target}: another attempt has published this night")
+        if found is None and scoring.published():
+            raise BadEnvironment(f"{scoring.target}: another attempt has published this interval")
         return found
 
     def report(done: int, of: int, others: str) -> None:
         progress.report(done, of, "parts", waiting_for=others)
 
     scores = await_parts([stretch.rows for stretch in shared.stretches], known, find, node.count, report)
-    return _publish(night, shared.join(scores, scorers), scorers, progress)
+    return _publish(scoring, shared.join(scores, scorers), scorers, progress)
 
 
-def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
+def _publish(scoring: _Scoring, scored: Iterable[Scored], scorers: Scorers, progress: Progress) -> Manifest:
     from nightshift.data.interactions import INTERACTIONS
-    from nightshift.evaluation.night import InteractionWriter
+    from nightshift.evaluation.interaction_file import InteractionWriter
 
-    spec, parts = night.spec, night.parts
-    output = night.folder / "interactions"
+    spec, parts = scoring.spec, scoring.parts
+    output = scoring.folder / "interactions"
     output.mkdir()
     identity = {
         "model": spec.model,
@@ -275,15 +275,15 @@ def _publish(night: _Night, scored: Iterable[Scored], scorers: Scorers, progress
             if scorers.judge:
                 judged += columns["judge"]
                 known += columns["exact_match"]
-            progress.report(writer.rows, night.prompts.rows)
+            progress.report(writer.rows, scoring.prompts.rows)
     judge = scorers.judge
     return publish(
-        night.target,
+        scoring.target,
         output,
         kind="interactions",
         application=spec.application.name,
-        interval=night.manifest.interval,
-        inputs=night.inputs,
+        interval=scoring.manifest.interval,
+        inputs=scoring.inputs,
         rows={INTERACTIONS: writer.rows},
         counts={"rows": writer.rows, **writer.finish_reasons},
         facts={

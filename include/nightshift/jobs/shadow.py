@@ -51,7 +51,7 @@ class Result(JobResult):
 def run(spec: Spec, progress: Progress) -> Result:
     """Publish the comparison, or find it. One that had too few prompts is made anew where there are others by now.
 
-    :raises BadInput: a model, a night or its prompts are gone or damaged.
+    :raises BadInput: a model, an interval or its prompts are gone or damaged.
     :raises BadEnvironment: MLflow or storage cannot be reached.
     """
     from nightshift.evaluation.shadow_file import REPORT, read_shadow, shadow_partition
@@ -88,19 +88,19 @@ def _compare(
     from nightshift.jobs.reviewing import publish_pairs
     from nightshift.ledger.store import Ledger
     from nightshift.monitoring.logged_prompts import logged_prompts
-    from nightshift.monitoring.published_nights import answered_by
+    from nightshift.monitoring.published_intervals import answered_by
     from nightshift.monitoring.shadow import compared, verdict_of
 
     application, settings = spec.application, spec.application.shadow
     assert settings is not None  # noqa: S101  (`run` looked)
     release = Ledger(spec.storage, application.name).newest_release()
-    nights = answered_by(spec.storage, application, champion.digest, release, settings.intervals)
-    logged = logged_prompts(nights, application, spec.storage, salt=candidate.digest)
+    answered = answered_by(spec.storage, application, champion.digest, release, settings.intervals)
+    logged = logged_prompts(answered, application, spec.storage, salt=candidate.digest)
     inputs = {
         "candidate": candidate.digest,
         "champion": champion.digest,
         "prompts": digest_of([row["digest"] for row in logged.rows]),
-        "nights": [night.digest for night in logged.nights],
+        "nights": [one.digest for one in logged.answered],
     }
     if found := find(partition, inputs):
         return found
@@ -162,7 +162,7 @@ def _answers(
         raise BadInput(f"{target} does not answer the prompts of {at}")
     paid = generated.cost / len(rows) if generated.cost else None
     endpoint = spec.application.inference.hosted
-    # The champion's nights were asked in batches, and the candidate's will be.
+    # The champion's intervals were asked in batches, and the candidate's will be.
     share = 1 - endpoint.batch.discount if endpoint and endpoint.batch else 1.0
     costs = [row.get("cost", paid) for row in rows]
     return [

@@ -27,9 +27,9 @@ from nightshift.storage.manifest import Manifest, Parent, read_manifest, require
 from nightshift.storage.partition import fetch, partition_of, publish
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.due_nights import Answered
+    from nightshift.monitoring.due_intervals import Answered
 
-LOOKED = "looked.json"  # beside a partition: its digest, and those of the nights that held nothing of what waits in it
+LOOKED = "looked.json"  # beside a partition: its digest, and those of intervals that held nothing of what waits in it
 
 
 @dataclass
@@ -69,7 +69,7 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 
     :raises BadEnvironment: storage cannot be read, or rows are being erased.
     """
-    from nightshift.monitoring.published_nights import interactions_between
+    from nightshift.monitoring.published_intervals import interactions_between
 
     name, end, window = spec.application.name, spec.interval.end, timedelta(days=lookback_days)
     folder, waited = partition_of(spec.storage, name, "feedback"), Waited()
@@ -85,23 +85,21 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 
     read_earlier = read_each(folder, read, [key for _, key, _ in earlier])
     there = [(of, manifest) for (_, _, of), manifest in zip(earlier, read_earlier, strict=True) if manifest]
-    nights: list[Answered] | None = None
+    answered: list[Answered] | None = None
     if waits := [of for of, manifest in there if manifest.counts["waiting"]]:
         try:
-            nights = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
+            answered = interactions_between(spec.storage, name, waits[0].end - window, waits[-1].end)
         except BadInput as error:
             waited.unreadable.append(f"nothing is looked for and nothing given up: {error}")
-    local = cache(lambda night: _fetched(night, work / "nights" / night.digest))
+    local = cache(lambda one: _fetched(one, work / "interactions" / one.digest))
     for of, manifest in there:
         made, partition = manifest, folder / of.key
         if manifest.counts["waiting"]:
             about = [
-                night
-                for night in nights or ()
-                if night.interval.start < of.end and of.end - window < night.interval.end
+                one for one in answered or () if one.interval.start < of.end and of.end - window < one.interval.end
             ]
             given_up = f"no interaction that it is about was published in {lookback_days} days"
-            given_up = given_up if nights is not None and of.end <= end - window else ""
+            given_up = given_up if answered is not None and of.end <= end - window else ""
             try:
                 made = _anew(partition, manifest, about, local, work / of.key, given_up)
             except BadInput as error:
@@ -118,35 +116,35 @@ def look_again(spec: IntervalSpec, lookback_days: int, work: Path) -> Waited:
 def _anew(  # noqa: PLR0917
     partition: UPath,
     before: Manifest,
-    nights: Sequence[Answered],
+    answered: Sequence[Answered],
     local: Callable[[Answered], Path],
     work: Path,
     given_up: str,
 ) -> Manifest:
     """Publish a partition anew where something that waited is found, or given up; else its manifest stays.
 
-    Which nights were looked in and held nothing is written beside it.
+    Which intervals were looked in and held nothing is written beside it.
     """
     from nightshift.data.examples import QUARANTINE
     from nightshift.data.feedback import FEEDBACK, WAITING, said_in
     from nightshift.data.quarantine import Reason
     from nightshift.data.waiting_feedback import join_waiting
 
-    new = [night for night in nights if night.digest not in before.inputs["interactions"]]
+    new = [interactions for interactions in answered if interactions.digest not in before.inputs["interactions"]]
     looked: Any = []
     with suppress(ValueError, RecursionError):  # damaged: what waits is looked for once more
         looked = json.loads(read_bytes(partition / LOOKED) or b"[]") if new else []
     if isinstance(looked, list) and looked[:1] == [before.digest]:
-        new = [night for night in new if night.digest not in looked]
+        new = [interactions for interactions in new if interactions.digest not in looked]
     if not (new or given_up):
         return before
     target = work / "partition"
     target.mkdir(parents=True)
     try:
         own = {name: fetch(partition, before, name, work / "before") for name in (FEEDBACK, WAITING, QUARANTINE)}
-        joined, left = join_waiting(own, ((night.key, local(night)) for night in new), work, target, given_up)
+        joined, left = join_waiting(own, ((one.key, local(one)) for one in new), work, target, given_up)
         if not joined and not given_up:
-            replace(partition / LOOKED, json.dumps([before.digest, *(night.digest for night in nights)]).encode())
+            replace(partition / LOOKED, json.dumps([before.digest, *(one.digest for one in answered)]).encode())
             return before
         aside, counts, facts = left if given_up else 0, before.counts, before.facts
         counts = counts | {"joined": counts["joined"] + joined, "waiting": left - aside}
@@ -168,25 +166,26 @@ def _anew(  # noqa: PLR0917
             application=before.application,
             interval=before.interval,
             inputs={
-                **before.inputs, "interactions": [night.digest for night in nights], **({"given_up": True} if aside else {}),
+                **before.inputs, "interactions": [one.digest for one in answered], **({"given_up": True} if aside else {}),
             },
             rows={FEEDBACK: counts["joined"], WAITING: counts["waiting"], QUARANTINE: counts["quarantined"]},
             counts=counts,
             facts=facts,
-            parents=[Parent(uri=str(night.partition), digest=night.digest) for night in nights],
+            parents=[Parent(uri=str(one.partition), digest=one.digest) for one in answered],
         )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def fetched(nights: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the keys of nights with local files of their interactions, each there until the next is asked for."""
-    for night in nights:
-        yield night.key, _fetched(night, folder)
+def fetched(answered: Sequence[Answered], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the keys of intervals with local files of their interactions, each there until the next is asked for."""
+    for interactions in answered:
+        yield interactions.key, _fetched(interactions, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fetched(night: Answered, folder: Path) -> Path:
+def _fetched(interactions: Answered, folder: Path) -> Path:
     from nightshift.data.interactions import INTERACTIONS
 
-    return fetch(night.partition, require_manifest(night.partition, night.digest), INTERACTIONS, folder)
+    manifest = require_manifest(interactions.partition, interactions.digest)
+    return fetch(interactions.partition, manifest, INTERACTIONS, folder)

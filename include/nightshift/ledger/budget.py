@@ -15,9 +15,9 @@ WEEK_DAYS, MONTH_DAYS = 7, 30
 class Spent(BaseModel):
     """Sums over some days.
 
-    :param pod_cost: of pods, by the price of their compute profile; `endpoint_cost`, of the answers to nights, evaluations
+    :param pod_cost: of pods, by the price of their compute profile; `endpoint_cost`, of the answers to intervals, evaluations
         and bias probes, by the price of the endpoint; `storage_cost`, by the budget's price: all in one currency.
-    :param prompt_tokens: of the nights' prompts and, with `response_tokens`, of their responses, whichever engine answered.
+    :param prompt_tokens: of the intervals' prompts and, with `response_tokens`, of their responses, whichever engine answered.
     """
 
     model_config = ConfigDict(frozen=True)

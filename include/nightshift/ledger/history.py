@@ -8,56 +8,56 @@ from datetime import datetime
 from upath import UPath
 
 from nightshift.ledger.index import NUMBERED, Index
-from nightshift.ledger.index_files import night_of
+from nightshift.ledger.index_files import monitored_interval
 from nightshift.ledger.policy import History
-from nightshift.ledger.records import Monitor, Night, Release
+from nightshift.ledger.records import Monitor, MonitoredInterval, Release
 from nightshift.ledger.splits import running, sentence, share_of
 from nightshift.ledger.store import Ledger
 from nightshift.storage.application_version import weights_below
 from nightshift.storage.manifest import read_manifest, require_manifest
 
 
-def nights(ledger: Ledger) -> list[Night]:
+def monitored_intervals(ledger: Ledger) -> list[MonitoredInterval]:
     """Return what the monitors said about the newest 90 intervals, in order of time.
 
     Of several partitions for one monitor, interval and model the newest counts.
     """
-    return _newest(_nights(ledger.home, ledger.index()))
+    return _newest(_monitored(ledger.home, ledger.index()))
 
 
-def published(report: str) -> Night:
+def published(report: str) -> MonitoredInterval:
     """Return what a report says, by its URI.
 
     :raises BadInput: it is gone, or cannot be read.
     """
     partition = UPath(report)
-    return night_of(partition, require_manifest(partition))
+    return monitored_interval(partition, require_manifest(partition))
 
 
-def newest_about_champion(ledger: Ledger, monitor: Monitor) -> list[Night]:
+def newest_about_champion(ledger: Ledger, monitor: Monitor) -> list[MonitoredInterval]:
     """Return what a monitor said of the newest interval that the champion was judged by; nothing where there is none."""
     champion = ledger.newest_release()
     about = [
         one
-        for one in nights(ledger)
+        for one in monitored_intervals(ledger)
         if champion and one.monitor == monitor and one.model_digest == champion.model_digest
     ]
     return about[-1:]
 
 
-def history(ledger: Ledger, night: Night, now: datetime) -> History:
-    """Return what is known after `night`, which was judged in this moment and may not be among the listed ones yet.
+def history(ledger: Ledger, monitored: MonitoredInterval, now: datetime) -> History:
+    """Return what is known after `monitored`, which was judged in this moment and may not be among the listed ones yet.
 
-    The champion is the model of the newest release; where none was ever written down, that of the night.
+    The champion is the model of the newest release; where none was ever written down, that of the interval.
     """
     release, snooze = ledger.newest_release(), ledger.snooze()
-    champion = release.model_digest if release else night.model_digest
+    champion = release.model_digest if release else monitored.model_digest
     known, split = ledger.index(*NUMBERED), running(ledger)
     return History(
         now=now,
         champion=champion,
         released=release.released if release else None,
-        nights=_newest([*_nights(ledger.home, known), night]),
+        nights=_newest([*_monitored(ledger.home, known), monitored]),
         orders=known.orders,
         claims=known.claims,
         outcomes=known.outcomes,
@@ -67,17 +67,17 @@ def history(ledger: Ledger, night: Night, now: datetime) -> History:
     )
 
 
-def _nights(home: UPath, index: Index) -> list[Night]:
-    """The nights of an index, with their reports where storage is now."""
-    return [night.model_copy(update={"report": str(home / name)}) for name, night in index.nights.items()]
+def _monitored(home: UPath, index: Index) -> list[MonitoredInterval]:
+    """The intervals of an index, with their reports where storage is now."""
+    return [monitored.model_copy(update={"report": str(home / name)}) for name, monitored in index.nights.items()]
 
 
-def _newest(found: Iterable[Night]) -> list[Night]:
-    newest: dict[tuple[str, str, str], Night] = {}
-    for night in found:
-        key = (night.interval, night.monitor, night.model_digest)
-        if key not in newest or newest[key].created <= night.created:
-            newest[key] = night
+def _newest(found: Iterable[MonitoredInterval]) -> list[MonitoredInterval]:
+    newest: dict[tuple[str, str, str], MonitoredInterval] = {}
+    for monitored in found:
+        key = (monitored.interval, monitored.monitor, monitored.model_digest)
+        if key not in newest or newest[key].created <= monitored.created:
+            newest[key] = monitored
     return [newest[key] for key in sorted(newest)]
 
 

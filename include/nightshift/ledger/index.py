@@ -2,7 +2,7 @@
 
     <application>/ledger/index.json
 
-It holds the newest nights of each monitor, how many examples each day has, the newest records of the ledger, and the number
+It holds the newest intervals of each monitor, how many examples each day has, the newest records of the ledger, and the number
 of the last arrival that it includes (:mod:`nightshift.storage.arrivals`). Readers add later arrivals from the files themselves
 (:mod:`nightshift.ledger.index_files`), so that an old index gives current data. Records and manifests stay the truth; a missing
 index, or one of another version, is rebuilt from them.
@@ -24,7 +24,7 @@ from nightshift.ledger.records import (
     Claim,
     GateRecord,
     Monitor,
-    Night,
+    MonitoredInterval,
     Order,
     Outcome,
     Record,
@@ -42,7 +42,7 @@ VERSION = 1  # of the content; an index of another version is rebuilt
 MONITORS: tuple[Monitor, ...] = ("drift", "bias")
 LOOK_BACK = 90  # newest intervals of a monitor; older ones do not matter for decisions
 NEWEST = 100  # records of a kind: as many orders as the policy allows in a week, the longest that it counts
-NEWEST_INTERACTIONS = 1_000  # intervals, so that some are older than the hours in which a night is judged
+NEWEST_INTERACTIONS = 1_000  # intervals, so that some are older than the hours in which an interval is judged
 FOLDERS: dict[str, type[Record]] = {
     "orders": Order,
     "claims": Claim,
@@ -68,7 +68,7 @@ class Examples(NamedTuple):
 
 
 class Index(BaseModel):
-    """What decisions and pages look at. Nights are called `<monitor>/<interval>/<address>`, records by their names or numbers.
+    """What decisions and pages look at. Intervals are called `<monitor>/<interval>/<address>`, records by their names or numbers.
 
     :param arrivals: number of the last arrival that is included.
     :param pending: arrivals before it whose file was not there yet.
@@ -82,7 +82,7 @@ class Index(BaseModel):
     pending: list[Arrival] = []
     anew: datetime | None = None
     unreadable: dict[str, str] = {}
-    nights: dict[str, Night] = {}
+    nights: dict[str, MonitoredInterval] = {}
     examples: dict[str, Examples] = {}
     interactions: dict[str, datetime] = {}
     orders: dict[int, Order] = {}
@@ -113,7 +113,7 @@ class Index(BaseModel):
 
     def forget_old(self) -> None:
         """Drop what decisions no longer need; only the partitions of examples grow with the history, a line each."""
-        self.nights = _newest_nights(self.nights)
+        self.nights = _newest_intervals(self.nights)
         self.interactions = {key: self.interactions[key] for key in sorted(self.interactions)[-NEWEST_INTERACTIONS:]}
         numbers = sorted(self.orders)[-NEWEST:]
         asked = sorted(self.requests)[-NEWEST:]
@@ -161,14 +161,14 @@ def write_index(home: UPath, index: Index) -> None:
 _parsed: dict[str, tuple[bytes, Index]] = {}
 
 
-def _newest_nights(nights: dict[str, Night]) -> dict[str, Night]:
+def _newest_intervals(monitored: dict[str, MonitoredInterval]) -> dict[str, MonitoredInterval]:
     """The newest report of each monitor, interval and model, of each monitor's newest intervals."""
     newest: dict[tuple[str, str, str], str] = {}
-    for name, night in sorted(nights.items(), key=lambda item: item[1].created):
-        newest[night.monitor, night.interval, night.model_digest] = name
+    for name, one in sorted(monitored.items(), key=lambda item: item[1].created):
+        newest[one.monitor, one.interval, one.model_digest] = name
     kept: list[str] = []
     for _, group in groupby(sorted(newest), key=lambda key: key[0]):
         keys = list(group)
         first = sorted({interval for _, interval, _ in keys})[-LOOK_BACK:][0]
         kept += [newest[key] for key in keys if key[1] >= first]
-    return {name: nights[name] for name in kept}
+    return {name: monitored[name] for name in kept}

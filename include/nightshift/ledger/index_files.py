@@ -23,7 +23,7 @@ from nightshift.ledger.index import (
     Index,
     stored_index,
 )  # fmt: skip
-from nightshift.ledger.records import Night, Record
+from nightshift.ledger.records import MonitoredInterval, Record
 from nightshift.storage.arrivals import Arrival, arrivals_after, arrivals_since, newest_arrival
 from nightshift.storage.files import names_in, read_bytes, read_each
 from nightshift.storage.manifest import MANIFEST, Manifest, manifest_of
@@ -76,9 +76,9 @@ def read_arrivals(home: UPath, index: Index) -> Index:
     return new
 
 
-def night_of(partition: UPath, manifest: Manifest) -> Night:
+def monitored_interval(partition: UPath, manifest: Manifest) -> MonitoredInterval:
     """Return a published partition of drift or bias as the policy sees it."""
-    return Night.model_validate(
+    return MonitoredInterval.model_validate(
         {
             **manifest.facts,
             "report": str(partition),
@@ -161,7 +161,7 @@ def _include(index: Index, home: UPath, file: _File) -> None:
     try:
         match parts:
             case ["drift" | "bias", _, _, _]:
-                index.nights["/".join(parts[:-1])] = night_of(path.parent, manifest_of(path, file.content))
+                index.nights["/".join(parts[:-1])] = monitored_interval(path.parent, manifest_of(path, file.content))
             case ["interactions", key, _]:
                 index.interactions[key] = manifest_of(path, file.content).created
             case ["examples", key, _]:

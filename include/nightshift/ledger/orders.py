@@ -14,15 +14,15 @@ from nightshift.errors import BadInput
 from nightshift.ledger.history import history
 from nightshift.ledger.index import NUMBERED
 from nightshift.ledger.policy import History, decide
-from nightshift.ledger.records import Claim, Decision, Night, Order, Outcome
+from nightshift.ledger.records import Claim, Decision, MonitoredInterval, Order, Outcome
 from nightshift.ledger.spending import bounds_now
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 
 
-def decision_id(night: Night) -> str:
-    """The id of the decision that follows from one report about one night: `<interval>-<digest of the report>`."""
-    return f"{night.interval}-{night.report_digest[:12]}"
+def decision_id(monitored: MonitoredInterval) -> str:
+    """The id of the decision that follows from one report about one interval: `<interval>-<digest of the report>`."""
+    return f"{monitored.interval}-{monitored.report_digest[:12]}"
 
 
 # Whether the run of a claim is queued or running; of None, any run of the DAG that claims orders.
@@ -35,23 +35,23 @@ def no_run_lives(_claim: Claim | None) -> bool:
 
 
 def evaluate(
-    application: Application, ledger: Ledger, night: Night, now: datetime, lives: Lives = no_run_lives
+    application: Application, ledger: Ledger, monitored: MonitoredInterval, now: datetime, lives: Lives = no_run_lives
 ) -> Decision:
-    """Decide after a night about a retraining, order it if the policy says so, and record the decision.
+    """Decide after an interval about a retraining, order it if the policy says so, and record the decision.
 
-    The same report about the same night always leads to the same decision, also after a kill between the order and the
+    The same report about the same interval always leads to the same decision, also after a kill between the order and the
     record of the decision. Orders that were lost are closed first.
 
     :raises BadInput: a record or a manifest cannot be read.
     :raises BadEnvironment: storage cannot be reached, or cannot create files atomically.
     """
-    wanted = decision_id(night)
+    wanted = decision_id(monitored)
     close_lost(ledger, now, application.retraining.lost_after_hours, lives)
     if decision := ledger.decision(wanted):
         return decision
     while True:
-        known = history(ledger, night, now)
-        # Another process may have ordered for this night since the first look; its order is in this history.
+        known = history(ledger, monitored, now)
+        # Another process may have ordered for this interval since the first look; its order is in this history.
         if decision := _ordered(known, wanted):
             return _keep(ledger, decision)
         hosted = application.inference.hosted

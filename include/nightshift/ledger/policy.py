@@ -1,4 +1,4 @@
-"""Whether to retrain: a pure function of what the nights said, of earlier retrainings, and of the application's policy.
+"""Whether to retrain: a pure function of what the intervals said, of earlier retrainings, and of the application's policy.
 
 Nothing here reads storage or a clock: :mod:`nightshift.ledger.orders` gathers the history and keeps the decision.
 """
@@ -12,13 +12,13 @@ from itertools import groupby
 from pydantic import BaseModel, ConfigDict
 
 from nightshift.ledger.budget import Bound
-from nightshift.ledger.records import Action, Claim, Code, Decision, Night, Order, Outcome, Snooze
+from nightshift.ledger.records import Action, Claim, Code, Decision, MonitoredInterval, Order, Outcome, Snooze
 from nightshift.settings.policies import Retraining
 from nightshift.verdict import Verdict
 
 WEEK = timedelta(days=7)
-NAMED = 4  # nights or metrics in one sentence
-# What says something about a night. INSUFFICIENT_DATA and ERROR say nothing: neither that it failed nor that it was quiet.
+NAMED = 4  # intervals or metrics in one sentence
+# What says something about an interval. INSUFFICIENT_DATA and ERROR say nothing: neither that it failed nor that it was quiet.
 JUDGED = frozenset({Verdict.PASS, Verdict.WARN, Verdict.FAIL})
 
 
@@ -30,7 +30,7 @@ class History(BaseModel):
     now: datetime
     champion: str  # digest of its model
     released: datetime | None = None  # when it became the champion; None: not recorded
-    nights: list[Night] = []
+    nights: list[MonitoredInterval] = []
     orders: dict[int, Order] = {}
     claims: dict[int, Claim] = {}
     outcomes: dict[int, Outcome] = {}
@@ -42,17 +42,17 @@ class History(BaseModel):
 
 
 def decide(history: History, policy: Retraining) -> Decision:
-    """Decide about a retraining: `tripped` when enough nights failed and nothing speaks against it.
+    """Decide about a retraining: `tripped` when enough intervals failed and nothing speaks against it.
 
-    Only nights judged against the current champion since its release count. Of those with a verdict the newest
-    `of_nights` are looked at; one night with several monitors has failed when one of them says so. Then every bound
+    Only intervals judged against the current champion since its release count. Of those with a verdict the newest
+    `of_nights` are looked at; one interval with several monitors has failed when one of them says so. Then every bound
     must allow it: no split, no open order, no snooze, the cooldown since the last registered model, runs and hours of training in
     seven days and the budget (what the last training took must still fit), and new examples. All bounds that forbid it
     are named; the first gives the code.
     """
     counted = _counted(history, policy)
-    judged = [night for night in counted if night.verdict in JUDGED][: policy.of_nights]
-    failed = [night for night in judged if night.verdict is Verdict.FAIL]
+    judged = [one for one in counted if one.verdict in JUDGED][: policy.of_nights]
+    failed = [one for one in judged if one.verdict is Verdict.FAIL]
     numbers: dict[str, float] = {
         "nights": len(counted),
         "nights_with_verdict": len(judged),
@@ -70,21 +70,21 @@ def decide(history: History, policy: Retraining) -> Decision:
             code=code,
             reason=reason,
             numbers=numbers,
-            nights=[night.interval for night in judged],
-            reports=[report for night in failed for report in night.reports],
+            nights=[one.interval for one in judged],
+            reports=[report for one in failed for report in one.reports],
             model_digest=history.champion,
             decided=history.now,
         )
 
-    silent = [night for night in counted[: policy.nights] if night.verdict not in JUDGED]
+    silent = [one for one in counted[: policy.nights] if one.verdict not in JUDGED]
     if not counted:
-        return decision("none", "too_few_nights", _no_night(history))
+        return decision("none", "too_few_nights", _no_interval(history))
     if not judged or len(silent) == policy.nights:
-        said = _shortened((f"{night.interval} {night.verdict}" for night in silent), ", ")
-        return decision("none", "no_data", f"the newest nights have no verdict: {said}")
-    share = f"{len(failed)} of the newest {len(judged)} nights with a verdict failed"
+        said = _shortened((f"{one.interval} {one.verdict}" for one in silent), ", ")
+        return decision("none", "no_data", f"the newest intervals have no verdict: {said}")
+    share = f"{len(failed)} of the newest {len(judged)} intervals with a verdict failed"
     if not failed:
-        return decision("none", "quiet", f"{share} ({_shortened((night.interval for night in judged), ', ')})")
+        return decision("none", "quiet", f"{share} ({_shortened((one.interval for one in judged), ', ')})")
     trip = f"{share}, {policy.nights} of {policy.of_nights} lead to a retraining: {_shortened(map(str, failed), '; ')}"
     if failed[0].reasons:
         trip += f" ({failed[0].reasons[0]})"
@@ -97,7 +97,7 @@ def decide(history: History, policy: Retraining) -> Decision:
 
 
 class _Judged(BaseModel):
-    """What all monitors that count said about one night."""
+    """What all monitors that count said about one interval."""
 
     interval: str
     verdict: Verdict
@@ -112,30 +112,30 @@ class _Judged(BaseModel):
 
 
 def _counted(history: History, policy: Retraining) -> list[_Judged]:
-    """The nights that count, newest first."""
-    nights = [
-        night
-        for night in history.nights
-        if night.monitor in policy.on
-        and night.model_digest == history.champion
-        and (history.released is None or night.created >= history.released)
+    """The intervals that count, newest first."""
+    monitored = [
+        one
+        for one in history.nights
+        if one.monitor in policy.on
+        and one.model_digest == history.champion
+        and (history.released is None or one.created >= history.released)
     ]
-    nights.sort(key=lambda night: (night.interval, night.monitor), reverse=True)
-    return [_together(interval, list(group)) for interval, group in groupby(nights, key=lambda night: night.interval)]
+    monitored.sort(key=lambda one: (one.interval, one.monitor), reverse=True)
+    return [_together(interval, list(group)) for interval, group in groupby(monitored, key=lambda one: one.interval)]
 
 
-def _together(interval: str, nights: list[Night]) -> _Judged:
-    """One failing monitor fails the night; one without a verdict does not silence the other."""
-    verdicts = [night.verdict for night in nights]
+def _together(interval: str, monitored: list[MonitoredInterval]) -> _Judged:
+    """One failing monitor fails the interval; one without a verdict does not silence the other."""
+    verdicts = [one.verdict for one in monitored]
     told = [verdict for verdict in verdicts if verdict in JUDGED] or verdicts
-    failed = [night for night in nights if night.verdict is Verdict.FAIL]
+    failed = [one for one in monitored if one.verdict is Verdict.FAIL]
     return _Judged(
         interval=interval,
         verdict=Verdict.FAIL if failed else told[0],
-        failing=[metric for night in failed for metric in night.failing],
-        kinds=list(dict.fromkeys(kind for night in failed for kind in night.kinds)),
-        reasons=[reason for night in failed for reason in night.reasons],
-        reports=[night.report for night in failed],
+        failing=[metric for one in failed for metric in one.failing],
+        kinds=list(dict.fromkeys(kind for one in failed for kind in one.kinds)),
+        reasons=[reason for one in failed for reason in one.reasons],
+        reports=[one.report for one in failed],
     )
 
 
@@ -146,11 +146,11 @@ def _shortened(texts: Iterable[str], between: str) -> str:
     return between.join(every[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _no_night(history: History) -> str:
+def _no_interval(history: History) -> str:
     since = f" since its release ({history.released:%Y-%m-%d %H:%M} UTC)" if history.released else ""
-    others = sum(night.model_digest != history.champion for night in history.nights)
-    also = f"; {others} nights were judged against other models and do not count" if others else ""
-    return f"no night was judged against the champion (model {history.champion[:12]}){since}{also}"
+    others = sum(one.model_digest != history.champion for one in history.nights)
+    also = f"; {others} intervals were judged against other models and do not count" if others else ""
+    return f"no interval was judged against the champion (model {history.champion[:12]}){since}{also}"
 
 
 def _spent(history: History) -> dict[str, float]:
@@ -174,7 +174,7 @@ def _against(history: History, policy: Retraining, numbers: dict[str, float]) ->
     against: list[tuple[Code, str]] = []
     if history.hosted:
         against.append(
-            ("hosted", f"the model is at {history.hosted}, where nothing is trained: look at the nights' reports")
+            ("hosted", f"the model is at {history.hosted}, where nothing is trained: look at the intervals' reports")
         )
     if history.split:
         against.append(("split", history.split))

@@ -25,13 +25,13 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Night(Record):
-    """What one monitor said about one night: the facts of its partition, and where the report is."""
+class MonitoredInterval(Record):
+    """What one monitor said about one interval: the facts of its partition, and where the report is."""
 
     monitor: Monitor
     interval: str  # key of the data interval
     verdict: Verdict
-    model_digest: str  # of the champion that the night was judged against
+    model_digest: str  # of the champion that the interval was judged against
     model_version: str = ""
     rows: int = 0
     failing: list[str] = []  # metrics
@@ -53,7 +53,7 @@ class Night(Record):
 
 
 def of_challenger(interactions: str) -> bool:
-    """Return whether a night's interactions, by their URI, are those of a challenger: in `arms/<split>/<interval>`."""
+    """Return whether an interval's interactions, by their URI, are those of a challenger: in `arms/<split>/<interval>`."""
     parts = interactions.rstrip("/").split("/")
     return parts[-3:-2] == ["arms"] and parts[-2].isdigit()
 

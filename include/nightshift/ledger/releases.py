@@ -66,6 +66,6 @@ def moved_by_hand(ledger: Ledger, application: str, version: str, digest: str) -
     released = f"version {newest.version or 'unknown'}"
     return (
         f"the alias champion of {application} in MLflow names version {version}, but {released} was released last "
-        f"({newest.released:%Y-%m-%d %H:%M} UTC): somebody moved it by hand, and its nights say nothing. Set the alias back to "
-        f"{released}; to have version {version} instead, start {application}_release then, with its number and a reason"
+        f"({newest.released:%Y-%m-%d %H:%M} UTC): somebody moved it by hand, and its intervals say nothing. Set the alias back "
+        f"to {released}; to have version {version} instead, start {application}_release then, with its number and a reason"
     )

@@ -1,4 +1,4 @@
-"""An application's spending of a month, in one file: sums of accounts of its pods, judge and embedder, of answers to nights,
+"""An application's spending of a month, in one file: sums of accounts of its pods, judge and embedder, of answers to intervals,
 evaluations, bias probes, shadows and replays, and its storage.
 
     <storage>/<app>/usage/summary.json
@@ -43,7 +43,7 @@ class Pod(NamedTuple):
     cost: float
 
 
-class Night(NamedTuple):
+class Interactions(NamedTuple):
     """The publication time and the use of one interval's interactions."""
 
     created: AwareDatetime
@@ -68,7 +68,7 @@ class Stored(NamedTuple):
 
 
 class Summary(BaseModel):
-    """What was used in the last 31 days: pods by the day and name of their account, nights by the key of their interval,
+    """What was used in the last 31 days: pods by the day and name of their account, intervals by their key,
     and what a challenger answered of one by its path.
 
     :param asked: by folder and address, as long as the answers are there: a few for each candidate.
@@ -76,7 +76,7 @@ class Summary(BaseModel):
     """
 
     pods: dict[str, Pod] = {}
-    nights: dict[str, Night] = {}
+    nights: dict[str, Interactions] = {}
     asked: dict[str, Asked] = {}
     judged: dict[str, Asked] = {}
     storage: Stored | None = None
@@ -85,17 +85,17 @@ class Summary(BaseModel):
         """Return the use of the last `days` days; storage is assumed to have had its measured size all the time."""
         since = now - timedelta(days=days)
         pods = [pod for pod in self.pods.values() if since < pod.ended]
-        nights = [night for night in self.nights.values() if since < night.created]
+        intervals = [interval for interval in self.nights.values() if since < interval.created]
         asked = [one for one in (*self.asked.values(), *self.judged.values()) if since < one.created]
         stored = self.storage.bytes / 1e9 if self.storage else 0.0
         return Spent(
             pod_hours=sum(pod.hours for pod in pods),
             gpu_hours=sum(pod.gpu_hours for pod in pods),
             pod_cost=sum(pod.cost for pod in pods),
-            endpoint_cost=sum(night.cost for night in nights) + sum(one.cost for one in asked),
+            endpoint_cost=sum(interval.cost for interval in intervals) + sum(one.cost for one in asked),
             storage_cost=stored * price_per_gb_month * days * 24 / HOURS_OF_A_MONTH,
-            prompt_tokens=sum(night.prompt_tokens for night in nights),
-            response_tokens=sum(night.response_tokens for night in nights),
+            prompt_tokens=sum(interval.prompt_tokens for interval in intervals),
+            response_tokens=sum(interval.response_tokens for interval in intervals),
         )
 
 
@@ -191,10 +191,10 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     published = {key: at for key, at in ledger.index().interactions.items() if at > since}
     new.nights = {key: one for key, one in known.nights.items() if published.get(key) == one.created}
     unread = [key for key in published if key not in new.nights]
-    for key, night in zip(
+    for key, manifest in zip(
         unread, read_each(home, lambda one: _manifest(home / "interactions" / one), unread), strict=True
     ):
-        new.nights[key] = _night(night, published[key])
+        new.nights[key] = _interactions(manifest, published[key])
     of_challengers = [
         path
         for split in names_in(home / ARMS)[-NEWEST_SPLITS:]
@@ -203,12 +203,12 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     ]
     new.nights |= {path: known.nights[path] for path in of_challengers if path in known.nights}
     unread = [path for path in of_challengers if path not in new.nights]
-    for path, night in zip(unread, read_each(home, lambda one: _manifest(home / one), unread), strict=True):
-        if night:
-            new.nights[path] = _night(night, night.created)
+    for path, interval in zip(unread, read_each(home, lambda one: _manifest(home / one), unread), strict=True):
+        if interval:
+            new.nights[path] = _interactions(interval, interval.created)
     # Replays follow their interval within days, so that older intervals have no new answers.
-    nights = [night for night in names_in(home / REPLAYED) if night[:10] > since.date().isoformat()]
-    folders = [*ASKED, *(f"{REPLAYED}/{night}" for night in nights)]
+    intervals = [interval for interval in names_in(home / REPLAYED) if interval[:10] > since.date().isoformat()]
+    folders = [*ASKED, *(f"{REPLAYED}/{interval}" for interval in intervals)]
     there = [f"{folder}/{name}" for folder in folders for name in names_in(home / folder)]
     new.asked = {name: one for name, one in known.asked.items() if name in there or one.created > since}
     unread = [name for name in there if name not in new.asked]
@@ -236,9 +236,9 @@ def _new_accounts(
                 yield name, path
 
 
-def _night(manifest: Manifest | None, created: datetime) -> Night:
+def _interactions(manifest: Manifest | None, created: datetime) -> Interactions:
     facts = manifest.facts if manifest else {}
-    return Night(created, facts.get("prompt_tokens", 0), facts.get("tokens", 0), facts.get("cost", 0.0))
+    return Interactions(created, facts.get("prompt_tokens", 0), facts.get("tokens", 0), facts.get("cost", 0.0))
 
 
 def _manifest(partition: UPath) -> Manifest | None:

@@ -1,6 +1,6 @@
 """The ledger's records in storage: JSON files below `<storage>/<app>/ledger`.
 
-    decisions/<night>-<digest of its report>.json   every evaluation, also "no"
+    decisions/<interval>-<digest of its report>.json   every evaluation, also "no"
     orders/<number>.json                            a retraining that is to happen
     claims/<number>.json                            the DAG run that trains for it
     outcomes/<number>.json                          how it ended

@@ -12,8 +12,8 @@ from nightshift.alerts.alert import Alert
 from nightshift.alerts.outbox import Outbox
 from nightshift.dashboard import models
 from nightshift.dashboard.freshness import Fresh, freshness
+from nightshift.dashboard.intervals import JudgedInterval, gap_of, last_judged, verdict_file
 from nightshift.dashboard.ledger import Retraining, retrainings
-from nightshift.dashboard.nights import JudgedNight, gap_of, last_nights, verdict_file
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.ledger.index import LOOK_BACK, Index
@@ -28,7 +28,7 @@ MOST_GAPS = 60  # of an interval: the data may have many groups
 
 
 class Moved(NamedTuple):
-    """A metric of a night, with its floors."""
+    """A metric of an interval, with its floors."""
 
     metric: str
     excess: float
@@ -37,7 +37,7 @@ class Moved(NamedTuple):
 
 
 class Gaps(NamedTuple):
-    """The largest gap of each dimension and metric of a night, and the limit."""
+    """The largest gap of each dimension and metric of an interval, and the limit."""
 
     largest: dict[tuple[str, str], float]
     limit: float | None
@@ -50,7 +50,7 @@ NO_GAPS = Gaps({}, None)
 class ApplicationFacts:
     """The input of an application's metrics.
 
-    :param nights: verdicts of each monitor on its newest intervals, in order.
+    :param judged: verdicts of each monitor on its newest intervals, in order.
     :param examples: the newest manifest, like `interactions`; None if there is none.
     :param undelivered: number of routes with pending messages.
     :param looked: when housekeeping last checked the application.
@@ -59,7 +59,7 @@ class ApplicationFacts:
 
     app: Application
     index: Index
-    nights: Mapping[Monitor, Sequence[JudgedNight]]
+    judged: Mapping[Monitor, Sequence[JudgedInterval]]
     releases: Sequence[Release] = ()
     retrainings: Sequence[Retraining] = ()
     snooze: Snooze | None = None
@@ -83,13 +83,13 @@ def read_facts(app: Application, storage: str, now: datetime) -> ApplicationFact
     """
     store, records, outbox = Store(storage, app.name, app.zone), Ledger(storage, app.name), Outbox(storage, app.name)
     index = records.index()
-    nights, _ = last_nights(index, LOOK_BACK, app.zone)
-    newest = {monitor: judged[-1] for monitor, judged in nights.items() if judged}
+    by_monitor, _ = last_judged(index, LOOK_BACK, app.zone)
+    newest = {monitor: judged[-1] for monitor, judged in by_monitor.items() if judged}
     champion = models.champion(store, records)
     return ApplicationFacts(
         app=app,
         index=index,
-        nights=nights,
+        judged=by_monitor,
         releases=records.releases(),
         retrainings=retrainings(records, len(index.orders)),
         snooze=records.snooze(),
@@ -98,7 +98,7 @@ def read_facts(app: Application, storage: str, now: datetime) -> ApplicationFact
         examples=_newest(store, "examples", index.examples),
         interactions=_newest(store, "interactions", index.interactions),
         champion=champion,
-        fresh=freshness(store, index, app, nights, champion.digest if champion else "", now),
+        fresh=freshness(store, index, app, by_monitor, champion.digest if champion else "", now),
         alerts=outbox.open(),
         undelivered=len(outbox.waiting(app.alerts)) if app.alerts.routes else 0,
         looked=outbox.last_look(),
@@ -115,11 +115,11 @@ def _newest(store: Store, kind: str, published: Mapping[str, object]) -> Manifes
 
 
 @lru_cache(maxsize=1_000)
-def _moved(store: Store, night: JudgedNight) -> tuple[Moved, ...]:
+def _moved(store: Store, judged: JudgedInterval) -> tuple[Moved, ...]:
     try:
         return tuple(
             Moved(str(one["metric"]), float(one["excess"]), float(one["warn"]), float(one["fail"]))
-            for one in verdict_file(store, night).get("metrics", [])
+            for one in verdict_file(store, judged).get("metrics", [])
             if one["verdict"] != Verdict.INSUFFICIENT_DATA
         )
     except (BadInput, LookupError, TypeError, ValueError):
@@ -127,10 +127,10 @@ def _moved(store: Store, night: JudgedNight) -> tuple[Moved, ...]:
 
 
 @lru_cache(maxsize=1_000)
-def _gaps(store: Store, night: JudgedNight) -> Gaps:
+def _gaps(store: Store, judged: JudgedInterval) -> Gaps:
     largest: dict[tuple[str, str], float] = {}
     try:
-        content = verdict_file(store, night)
+        content = verdict_file(store, judged)
         for one in content.get("findings", []):
             if one.get("value") is not None:
                 key = str(one["dimension"]), str(one["metric"])

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from nightshift.dashboard.intervals import JudgedInterval, start_of
 from nightshift.dashboard.ledger import open_retraining
-from nightshift.dashboard.nights import JudgedNight, start_of
 from nightshift.dashboard.state import Facts, Word, state_of, without_approvals
 from nightshift.ledger.budget import bounds, forecast
 from nightshift.ledger.spending import spent_by_days
@@ -47,7 +47,7 @@ def _state(facts: ApplicationFacts, waits: Sequence[str]) -> Samples:
     alerts = without_approvals(facts.alerts, waits)
     state = state_of(
         Facts(
-            nights=facts.nights,
+            judged=facts.judged,
             champion=facts.champion,
             retraining=open_retraining(list(facts.retrainings)),
             waits=waits,
@@ -62,19 +62,19 @@ def _state(facts: ApplicationFacts, waits: Sequence[str]) -> Samples:
 
 
 def _verdicts(facts: ApplicationFacts) -> Samples:
-    for monitor, judged in facts.nights.items():
-        of_champion = [night for night in judged if _is_of_champion(facts, night)]
+    for monitor, judged in facts.judged.items():
+        of_champion = [interval for interval in judged if _is_of_champion(facts, interval)]
         newest = of_champion[-1].verdict if of_champion else None
-        counted = Counter(night.verdict for night in judged)
+        counted = Counter(interval.verdict for interval in judged)
         for verdict in Verdict:
             yield "verdict", (monitor, verdict), verdict is newest
             yield "intervals", (monitor, verdict), counted[verdict]
 
 
-def _is_of_champion(facts: ApplicationFacts, night: JudgedNight) -> bool:
+def _is_of_champion(facts: ApplicationFacts, judged: JudgedInterval) -> bool:
     """As the policy counts: what was judged before a release says nothing about the model that is in use since."""
     champion = facts.champion
-    return champion is None or (night.model_digest == champion.digest and night.created >= champion.since)
+    return champion is None or (judged.model_digest == champion.digest and judged.created >= champion.since)
 
 
 def _measures(facts: ApplicationFacts) -> Samples:
@@ -98,7 +98,7 @@ def _partitions(facts: ApplicationFacts) -> Samples:
         "examples": max(facts.index.examples, default=""),
         "interactions": max(facts.index.interactions, default=""),
     }
-    intervals |= {monitor: judged[-1].interval for monitor, judged in facts.nights.items() if judged}
+    intervals |= {monitor: judged[-1].interval for monitor, judged in facts.judged.items() if judged}
     for kind, key in intervals.items():
         if key:
             yield "partition_interval_start_timestamp_seconds", (kind,), start_of(key).timestamp()

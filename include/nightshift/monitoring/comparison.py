@@ -43,12 +43,12 @@ def compare(
     if metric == Metric.PROMPT_EMBEDDING:
         names = [name for name in reference.metrics(segment) if name.startswith(f"{metric}/")]
     pairs = [(profile.get(name, segment), reference.get(name, segment)) for name in names]
-    rows = min((_rows(night) for night, _ in pairs), default=0)
+    rows = min((_rows(current) for current, _ in pairs), default=0)
     reference_rows = min((_rows(other) for _, other in pairs), default=0)
     if min(rows, reference_rows) < max(min_rows, 1):
         return Comparison(metric, rows, reference_rows)
     seed = f"{segment}/{metric}/{rows}/{reference_rows}"
-    found = [_Distance.between(metric, night, other) for night, other in pairs]
+    found = [_Distance.between(metric, current, other) for current, other in pairs]
     effect = sum(one.effect for one in found) / len(found)
     chance = None
     if effect >= least_effect:
@@ -67,22 +67,22 @@ class _Distance:
     """The effect between two distributions, with what it takes to draw it anew."""
 
     effect: float
-    counts: Counts  # of night and reference, 2 x k
+    counts: Counts  # of interval and reference, 2 x k
     values: Floats | None  # of numbers, k; None: categories
     unit: float
     words: str
 
     @classmethod
-    def between(cls, metric: Metric, night: Distribution | None, reference: Distribution | None) -> _Distance:
-        if isinstance(night, Numbers) and isinstance(reference, Numbers):
-            values, counts = side_by_side(night, reference)
+    def between(cls, metric: Metric, current: Distribution | None, reference: Distribution | None) -> _Distance:
+        if isinstance(current, Numbers) and isinstance(reference, Numbers):
+            values, counts = side_by_side(current, reference)
             scale = unit(metric, reference)
             effect = float(wasserstein(values, counts[0], counts[1])) / scale
-            return cls(effect, counts, values, scale, numbers_in_words(night, reference))
-        if isinstance(night, Categories) and isinstance(reference, Categories):
-            _, counts = named_side_by_side(night, reference)
+            return cls(effect, counts, values, scale, numbers_in_words(current, reference))
+        if isinstance(current, Categories) and isinstance(reference, Categories):
+            _, counts = named_side_by_side(current, reference)
             effect = float(jensen_shannon(counts[0], counts[1]))
-            return cls(effect, counts, None, 1.0, categories_in_words(night, reference))
+            return cls(effect, counts, None, 1.0, categories_in_words(current, reference))
         raise TypeError(f"{metric}: numbers on one side and categories on the other cannot be compared")
 
     def chance(self, seed: str) -> Chance:

@@ -17,7 +17,7 @@ def kinds_of(verdicts: Mapping[Metric, Verdict]) -> dict[Metric, DriftKind]:
     of them moved; where inputs moved it goes with them, as data drift; where no input could be judged, nobody knows that
     they are unchanged, and it is output drift.
 
-    :param verdicts: of all metrics of a night.
+    :param verdicts: of all metrics of an interval.
     """
     inputs = {verdict for metric, verdict in verdicts.items() if metric.group == "inputs"}
     quality = DriftKind.CONCEPT if Verdict.PASS in inputs else DriftKind.OUTPUT

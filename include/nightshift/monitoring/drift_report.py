@@ -1,4 +1,4 @@
-"""The report of a night: our verdicts over all rows, what is new in them, and below Evidently's page of two samples."""
+"""The report of an interval: our verdicts over all rows, what is new in them, and below Evidently's page of two samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nightshift.monitoring.metric_verdict import MetricVerdict, SegmentVerdict
 from nightshift.monitoring.of_documents import FEWEST_ANSWERS, gaps_in
 from nightshift.monitoring.profiles import Profile
 from nightshift.monitoring.references import Reference
-from nightshift.monitoring.verdicts import NightVerdict
+from nightshift.monitoring.verdicts import IntervalVerdict
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import Metric
 from nightshift.shown import shown
@@ -41,17 +41,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Compared:
-    """A judged night and what its report shows of it.
+    """A judged interval and what its report shows of it.
 
     :param places: what the verdict was made from and where that lies.
     :param own: metrics of own scorers that both samples have.
     :param documents: those that answers keep to least, as :func:`~nightshift.monitoring.of_documents.least_kept_to` has them.
-    :param champion: sample of its rows of the same interval, where a challenger answered the night: Evidently compares both.
+    :param champion: sample of its rows of the same interval, where a challenger answered the interval: Evidently compares both.
     """
 
     application: Application
-    night: str
-    verdict: NightVerdict
+    interval: str
+    verdict: IntervalVerdict
     profile: Profile
     sample: pa.Table
     novel: pa.Table
@@ -78,17 +78,17 @@ def phrase(text: str) -> str:
 
 
 def report_of(compared: Compared) -> Report:
-    """Return the report of a night. What users and models wrote is bounded, escaped text in it."""
-    night, champion = compared.sample, compared.champion
+    """Return the report of an interval. What users and models wrote is bounded, escaped text in it."""
+    current, champion = compared.sample, compared.champion
     reference = compared.reference.sample if champion is None else champion
     what = "rows of the reference" if champion is None else "of the champion in the same interval"
     drawn = DRAWN if champion is None else COLUMNS  # topics are those of a version's own reference
-    drawn = [one for one in drawn if {*night.column_names} & {*reference.column_names} >= {one}]
+    drawn = [one for one in drawn if {*current.column_names} & {*reference.column_names} >= {one}]
     numbers: dict[str, Any] = {}
     try:
-        page, numbers = compare_samples(night, reference, [*drawn, *compared.own], compared.application.drift)
+        page, numbers = compare_samples(current, reference, [*drawn, *compared.own], compared.application.drift)
         said = (
-            f"{night.num_rows:,} interactions of the night and {reference.num_rows:,} {what}, the same "
+            f"{current.num_rows:,} interactions of the interval and {reference.num_rows:,} {what}, the same "
             "every time. Evidently judges these samples by distance alone; what counts is said above."
         )
     except Exception as error:  # a library's trouble with a column is no reason to have no verdict
@@ -107,7 +107,7 @@ def report_of(compared: Compared) -> Report:
     }
     content = {
         "application": compared.application.name,
-        "night": compared.night,
+        "night": compared.interval,
         "verdict": compared.verdict.model_dump(mode="json"),
         "new": novel,
         "gaps": gaps,
@@ -115,13 +115,13 @@ def report_of(compared: Compared) -> Report:
         "documents": documents,
         "evidently": numbers,
     }
-    return Report(_page(page, compared.application, compared.night, compared.verdict.verdict, context), content)
+    return Report(_page(page, compared.application, compared.interval, compared.verdict.verdict, context), content)
 
 
-def page_without_rows(application: Application, night: str, verdict: Verdict, reasons: list[str]) -> str:
-    """Return the page of a night that has nothing to compare."""
+def page_without_rows(application: Application, interval: str, verdict: Verdict, reasons: list[str]) -> str:
+    """Return the page of an interval that has nothing to compare."""
     context = {"rows": 0, "heading": reasons[0], "reasons": reasons[1:], "evidently": "There is nothing to draw."}
-    return _page(EMPTY_PAGE, application, night, verdict, context)
+    return _page(EMPTY_PAGE, application, interval, verdict, context)
 
 
 def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
@@ -145,13 +145,13 @@ def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
     return found
 
 
-def _page(page: str, application: Application, night: str, verdict: Verdict, context: dict[str, Any]) -> str:
+def _page(page: str, application: Application, interval: str, verdict: Verdict, context: dict[str, Any]) -> str:
     environment = Environment(loader=PackageLoader("nightshift.monitoring", ""), autoescape=True)
     section = environment.get_template("drift_report.html.jinja").render(
-        application=application.name, night=night, verdict=verdict.value, **context
+        application=application.name, interval=interval, verdict=verdict.value, **context
     )
     style = files("nightshift.monitoring").joinpath("drift_report.css").read_text()
-    title = f"{application.name} {night}: {verdict.value}"
+    title = f"{application.name} {interval}: {verdict.value}"
     return with_section(page, f"{POLICY}<title>{title}</title><style>{style}</style>", section)
 
 
@@ -177,8 +177,8 @@ def _context(compared: Compared) -> dict[str, Any]:
     }
 
 
-def _heading(verdict: NightVerdict) -> str:
-    """The night in one sentence."""
+def _heading(verdict: IntervalVerdict) -> str:
+    """The interval in one sentence."""
     if verdict.verdict is Verdict.INSUFFICIENT_DATA:
         return "There is too little to compare"
     moved = [one for one in verdict.metrics if one.verdict is verdict.verdict]
@@ -225,11 +225,11 @@ def _part(part: SegmentVerdict) -> dict[str, Any]:
 
 def _novel_heading(compared: Compared) -> str:
     """How many prompts lie far from every topic, and how many would without drift."""
-    night, reference = (one.get(Metric.PROMPT_NOVELTY) for one in (compared.profile, compared.reference.profile))
-    if not (isinstance(night, Numbers) and isinstance(reference, Numbers) and night.rows and reference.rows):
+    current, reference = (one.get(Metric.PROMPT_NOVELTY) for one in (compared.profile, compared.reference.profile))
+    if not (isinstance(current, Numbers) and isinstance(reference, Numbers) and current.rows and reference.rows):
         return "The prompts that lie farthest from every topic of the reference."
     limit = reference.quantile(FAR) + SMALLEST_OF_EMBEDDINGS
-    far = night.counts[night.values > limit].sum() / night.rows
+    far = current.counts[current.values > limit].sum() / current.rows
     return (
         f"{far:.0%} of the prompts lie farther from every topic than {FAR:.0%} of the reference do ({1 - FAR:.0%} by "
         "chance). The farthest:"

@@ -34,38 +34,38 @@ def unit(metric: Metric, reference: Numbers) -> float:
     return max(reference.deviation, SMALLEST_DEVIATION_TO_MEAN * abs(reference.mean), least)
 
 
-def side_by_side(night: Numbers, reference: Numbers) -> tuple[Floats, Counts]:
-    """Return the values that occur in either, ascending (k), and the counts of night and reference (2 x k)."""
-    cells, _ = tally(np.concatenate([night.cells, reference.cells]))
+def side_by_side(current: Numbers, reference: Numbers) -> tuple[Floats, Counts]:
+    """Return the values that occur in either, ascending (k), and the counts of interval and reference (2 x k)."""
+    cells, _ = tally(np.concatenate([current.cells, reference.cells]))
     counts = np.zeros((2, len(cells)), np.int64)
-    for row, one in enumerate((night, reference)):
+    for row, one in enumerate((current, reference)):
         counts[row, np.searchsorted(cells, one.cells)] = one.counts
     return centres(cells.astype(np.int32)), counts
 
 
-def named_side_by_side(night: Categories, reference: Categories) -> tuple[list[str], Counts]:
-    """Return the categories that occur in either, ascending (k), and the counts of night and reference (2 x k)."""
-    names = sorted({*night.counts, *reference.counts})
-    return names, np.array([[one.counts.get(name, 0) for name in names] for one in (night, reference)], np.int64)
+def named_side_by_side(current: Categories, reference: Categories) -> tuple[list[str], Counts]:
+    """Return the categories that occur in either, ascending (k), and the counts of interval and reference (2 x k)."""
+    names = sorted({*current.counts, *reference.counts})
+    return names, np.array([[one.counts.get(name, 0) for name in names] for one in (current, reference)], np.int64)
 
 
-def wasserstein(values: Floats, night: NDArray[np.number], reference: NDArray[np.number]) -> Floats:
+def wasserstein(values: Floats, current: NDArray[np.number], reference: NDArray[np.number]) -> Floats:
     """Return the Wasserstein-1 distance between counts over the same ascending values (k).
 
-    :param night: counts, k, or draws x k; likewise `reference`.
+    :param current: counts, k, or draws x k; likewise `reference`.
     :return: one distance for each draw, in the unit of `values`.
     """
-    difference = _shares(night).cumsum(axis=-1) - _shares(reference).cumsum(axis=-1)
+    difference = _shares(current).cumsum(axis=-1) - _shares(reference).cumsum(axis=-1)
     return np.asarray(np.abs(difference[..., :-1]) @ np.diff(values))
 
 
-def jensen_shannon(night: NDArray[np.number], reference: NDArray[np.number]) -> Floats:
+def jensen_shannon(current: NDArray[np.number], reference: NDArray[np.number]) -> Floats:
     """Return the Jensen-Shannon distance (base 2) between counts over the same categories.
 
-    :param night: counts, k, or draws x k; likewise `reference`.
+    :param current: counts, k, or draws x k; likewise `reference`.
     :return: one distance for each draw, 0 to 1.
     """
-    one, other = _shares(night), _shares(reference)
+    one, other = _shares(current), _shares(reference)
     # Entropy of the mean less the mean entropy; rounding may leave it a little below 0.
     divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
     return np.sqrt(np.clip(divergence, 0, 1))

@@ -34,7 +34,7 @@ _HARMLESS = str.maketrans({"<": "\u2039", ">": "\u203a", "&": "\uff06"})
 
 
 def compare_samples(
-    night: pa.Table, reference: pa.Table, metrics: list[Metric], policy: Drift
+    current: pa.Table, reference: pa.Table, metrics: list[Metric], policy: Drift
 ) -> tuple[str, dict[str, Any]]:
     """Return Evidently's page of the columns that both samples have values of, and its numbers.
 
@@ -45,21 +45,21 @@ def compare_samples(
 
     :raises ValueError: there is no such column.
     """
-    frames = [_frame(table, metrics) for table in (night, reference)]
+    frames = [_frame(table, metrics) for table in (current, reference)]
     columns = [name for name in frames[0] if _differ(*(frame[name].dropna().unique() for frame in frames))]
     if not columns:
-        raise ValueError("night and reference share no column that differs between rows")
+        raise ValueError("sample and reference share no column that differs between rows")
     categorical = [metric.label for metric in metrics if metric.categorical and metric.label in columns]
     definition = DataDefinition(
         numerical_columns=[name for name in columns if name not in categorical], categorical_columns=categorical
     )
-    current, before = (Dataset.from_pandas(frame[columns], data_definition=definition) for frame in frames)
+    datasets = [Dataset.from_pandas(frame[columns], data_definition=definition) for frame in frames]
     preset = DataDriftPreset(
         num_method="wasserstein", cat_method="jensenshannon", num_threshold=policy.warn, cat_threshold=policy.warn
     )
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        snapshot = Report([preset]).run(current, before)
+        snapshot = Report([preset]).run(*datasets)
         return snapshot.get_html_str(as_iframe=False), json.loads(snapshot.json())
 
 
@@ -76,11 +76,9 @@ def with_section(page: str, head: str, section: str) -> str:
     return page
 
 
-def _differ(night: Any, reference: Any) -> bool:
+def _differ(one: Any, other: Any) -> bool:
     """Whether two columns, given their different values, are worth a picture."""
-    return (
-        len(night) > 0 and len(reference) > 0 and not (len(night) == len(reference) == 1 and night[0] == reference[0])
-    )
+    return len(one) > 0 and len(other) > 0 and not (len(one) == len(other) == 1 and one[0] == other[0])
 
 
 def _frame(table: pa.Table, metrics: list[Metric]) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def missing_values(
                 else ""
             )
             said.append(
-                f"the night lost it, {rows:,} of its rows and {reference_rows:,} of the reference have it, "
+                f"the interval lost it, {rows:,} of its rows and {reference_rows:,} of the reference have it, "
                 f"{policy.min_rows:,} of each are needed{why}"
             )
         dead = rows_without(profile, metric, Unscored.FAILED)

@@ -14,7 +14,7 @@ from statistics import NormalDist
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.monitoring.due_nights import Answered
+from nightshift.monitoring.due_intervals import Answered
 from nightshift.monitoring.metric_verdict import MetricVerdict
 from nightshift.monitoring.verdicts import floors
 from nightshift.settings.application import Application
@@ -29,15 +29,15 @@ RATING_FLOORS = 0.25, 0.5  # WARN and FAIL: of five stars, a mean below four and
 UNREADABLE = "unreadable"
 
 
-def with_feedback(storage: str, application: Application, nights: Sequence[Answered]) -> list[Answered]:
-    """Return nights with the digests of what was said of models in their intervals, where the application has feedback."""
-    if application.feedback is None or not nights:
-        return list(nights)
-    partitions = [partition_of(storage, application.name, "feedback", night.key) for night in nights]
+def with_feedback(storage: str, application: Application, answered: Sequence[Answered]) -> list[Answered]:
+    """Return intervals with the digests of what was said of models in their intervals, where the application has feedback."""
+    if application.feedback is None or not answered:
+        return list(answered)
+    partitions = [partition_of(storage, application.name, "feedback", one.key) for one in answered]
     digests = read_each(partitions[0], _digests, partitions)
     return [
-        replace(night, feedback=said, feedback_partition=partition)
-        for night, (said, partition) in zip(nights, digests, strict=True)
+        replace(interactions, feedback=said, feedback_partition=partition)
+        for interactions, (said, partition) in zip(answered, digests, strict=True)
     ]
 
 
@@ -45,27 +45,29 @@ def _digests(partition: UPath) -> tuple[str, str]:
     try:
         manifest = read_manifest(partition)
     except BadInput:
-        return UNREADABLE, ""  # the night's own verdict says so
+        return UNREADABLE, ""  # the interval's own verdict says so
     if manifest is None:
         return "", ""
     models = manifest.facts["models"]
     return digest_of(models) if models else "", manifest.digest
 
 
-def feedback_of(storage: str, application: Application, night: Answered, model_digest: str) -> list[MetricVerdict]:
-    """Return the verdicts on what people said, in a night's interval, of the answers of the model that answered it.
+def feedback_of(
+    storage: str, application: Application, interactions: Answered, model_digest: str
+) -> list[MetricVerdict]:
+    """Return the verdicts on what people said, in an interval, of the answers of the model that answered it.
 
     :param model_digest: as interactions have it; "": served elsewhere.
-    :raises BadInput: the feedback cannot be read, or was made again since the night was found due.
+    :raises BadInput: the feedback cannot be read, or was made again since the interval was found due.
     """
     if application.feedback is None:
         return []
     said: Mapping[str, float] = {}
-    if night.feedback:
-        partition = partition_of(storage, application.name, "feedback", night.key)
+    if interactions.feedback:
+        partition = partition_of(storage, application.name, "feedback", interactions.key)
         models = require_manifest(partition).facts["models"]
-        if digest_of(models) != night.feedback:
-            raise BadInput(f"{partition}: people said more since the night was found due; the next run judges it")
+        if digest_of(models) != interactions.feedback:
+            raise BadInput(f"{partition}: people said more since the interval was found due; the next run judges it")
         said = models.get(model_digest, {})
     rated = any(source.columns.rating for source in application.feedback.sources)
     return feedback_verdicts(said, application.drift, rated=rated)

@@ -1,6 +1,6 @@
-"""The logged prompts of a shadow: those that the champion answered in its newest nights, and no model was trained on.
+"""The logged prompts of a shadow: those that the champion answered in its newest intervals, and no model was trained on.
 
-Of each night a sample is drawn by digest, so the memory that this takes does not grow with the nights.
+Of each interval a sample is drawn by digest, so the memory that this takes does not grow with the intervals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nightshift.data.examples import EXAMPLE_SCHEMA, EXAMPLES, ROWS_AT_ONCE, Row
 from nightshift.data.interactions import INTERACTIONS
 from nightshift.data.unseen import seen_in_training
 from nightshift.inference.prompts import Prompts
-from nightshift.monitoring.due_nights import Answered
+from nightshift.monitoring.due_intervals import Answered
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.settings.split import Arm
@@ -47,13 +47,13 @@ class LoggedPrompts:
         `unit` (who asked).
     :param examples: the same rows as examples, in `EXAMPLE_SCHEMA`.
     :param judged_by: the column that says whether the answers are good; None: too few rows have one.
-    :param nights: that they are of.
+    :param answered: the intervals that they are of.
     """
 
     rows: list[Row]
     examples: list[Row]
     judged_by: str | None
-    nights: list[Answered]
+    answered: list[Answered]
 
     def parts(self, looks: int, smallest: int) -> list[slice]:
         """Return nearly equal parts of whole units, each of at least `smallest` rows where there are so many."""
@@ -76,7 +76,7 @@ class LoggedPrompts:
         with scratch_folder(UPath(storage)) as folder:
             with RowWriter(folder / EXAMPLES, EXAMPLE_SCHEMA) as writer:
                 writer.write(rows)
-            intervals = [night.interval for night in self.nights]
+            intervals = [one.interval for one in self.answered]
             spanned = Interval(start=min(one.start for one in intervals), end=max(one.end for one in intervals))
             manifest = publish(
                 at, folder, kind="traffic", application=application, inputs={"rows": key}, interval=spanned,
@@ -85,21 +85,21 @@ class LoggedPrompts:
         return at, manifest
 
 
-def logged_prompts(nights: Iterable[Answered], application: Application, storage: str, salt: str) -> LoggedPrompts:
-    """Return prompts of the nights, the first of these first, as many as the application's shadow wants and there are.
+def logged_prompts(answered: Iterable[Answered], application: Application, storage: str, salt: str) -> LoggedPrompts:
+    """Return prompts of the intervals, the first of these first, as many as the application's shadow wants and there are.
 
     Rows whose answers can be compared come before others: with a known answer, then with a judge's score.
 
     :param salt: another one draws other rows.
-    :raises BadInput: a night, its prompts, the split map or a training set is damaged.
+    :raises BadInput: an interval, its prompts, the split map or a training set is damaged.
     """
     assert application.shadow is not None  # noqa: S101  (without one nobody asks)
     wanted, fewest = application.shadow.prompts, application.shadow.min_prompts
     found: list[tuple[Row, Row]] = []
     read: list[Answered] = []
-    for night in nights:
-        read.append(night)
-        found += rows_of_night(night, application, storage, salt, DRAWN * wanted)
+    for interactions in answered:
+        read.append(interactions)
+        found += rows_of_interval(interactions, application, storage, salt, DRAWN * wanted)
         if sum(row["reference"] is not None for row, _ in found) >= wanted:
             break
     judged_by = None
@@ -114,17 +114,17 @@ def logged_prompts(nights: Iterable[Answered], application: Application, storage
     return LoggedPrompts([row for row, _ in found], [example for _, example in found], judged_by, read)
 
 
-def rows_of_night(
-    night: Answered, application: Application, storage: str, salt: str, most: int
+def rows_of_interval(
+    interactions: Answered, application: Application, storage: str, salt: str, most: int
 ) -> Iterator[tuple[Row, Row]]:
-    """Yield rows of a night's interactions that no model was trained on, and their examples; what can be compared comes first.
+    """Yield those interactions of an interval that no model was trained on, with their examples; comparable ones come first.
 
     :param most: rows that are drawn, by digest and `salt`.
-    :raises BadInput: the night, its prompts, the split map or a training set is damaged.
+    :raises BadInput: the interval, its prompts, the split map or a training set is damaged.
     """
-    manifest = require_manifest(night.partition, night.digest)
+    manifest = require_manifest(interactions.partition, interactions.digest)
     with scratch_folder(UPath(storage)) as folder:
-        table = _sampled(fetch(night.partition, manifest, INTERACTIONS, folder), most, salt, application)
+        table = _sampled(fetch(interactions.partition, manifest, INTERACTIONS, folder), most, salt, application)
         if not table.num_rows:
             return
         seen = seen_in_training(table, storage, application.name)
@@ -145,7 +145,7 @@ def rows_of_night(
                 "cost": mean_cost,
                 **row,
                 **stale,
-                "night": night.key,
+                "night": interactions.key,
                 "unit": examples[row["row"]]["subject"] or row["digest"],
             }
             for row in table.to_pylist()

@@ -1,7 +1,7 @@
 """Interactions as they are compared: the profile of all rows, what their prompts are about, and a sample to look at.
 
 Columns that need no text are profiled over every row. Prompts are embedded for at most 200,000 rows of a partition,
-spread evenly over it, so that a night of ten million rows costs no more than its columns do.
+spread evenly over it, so that an interval of ten million rows costs no more than its columns do.
 """
 
 from __future__ import annotations

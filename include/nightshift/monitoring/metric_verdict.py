@@ -1,4 +1,4 @@
-"""The verdict on one metric of a night, and on one segment of its rows."""
+"""The verdict on one metric of an interval, and on one segment of its rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nightshift.verdict import Verdict
 
 
 class MetricVerdict(Model):
-    """How one metric of a night compares with the reference."""
+    """How one metric of an interval compares with the reference."""
 
     metric: Metric
     verdict: Verdict
@@ -24,7 +24,7 @@ class MetricVerdict(Model):
     direction: str = ""  # what changed, in words
     learned: bool = False  # it would be FAIL, but the champion was retrained for this change
     missing: str = ""  # which values are missing, in words, where that makes it a WARN
-    not_applicable: int = 0  # rows of the night that lack it because it does not apply to them
+    not_applicable: int = 0  # rows of the interval that lack it because it does not apply to them
 
 
 class SegmentVerdict(Model):

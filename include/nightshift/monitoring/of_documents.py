@@ -1,4 +1,4 @@
-"""What a night says of the documents that passages are from: questions they do not answer, and answers that stray from them."""
+"""What an interval says of the documents of its passages: questions they do not answer, and answers that stray from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def least_kept_to(interactions: Path, scratch: Path) -> pa.Table:
 
     An answer counts for each document that it was given a passage of.
 
-    :param interactions: the file of a night.
+    :param interactions: the file of an interval.
     """
     names = pq.read_schema(interactions).names
     if not {"retrieved", "groundedness"} <= {*names}:
@@ -45,16 +45,17 @@ def least_kept_to(interactions: Path, scratch: Path) -> pa.Table:
 
 
 def gaps_in(profile: Profile, sample: pa.Table, of_reference: Profile) -> tuple[list[dict[str, str]], str]:
-    """Return the questions of the sample that the documents answer least, and how many of the night there are, in words.
+    """Return the questions of the sample that the documents answer least, and how many of the interval there are, in words.
 
     Those count whose best passage is less relevant than those of all but 5 % of the reference, which was judged, or not at all.
     """
     name = Metric.RETRIEVAL_RELEVANCE
-    night, reference = (one.get(name) for one in (profile, of_reference))
-    if not (isinstance(night, Numbers) and isinstance(reference, Numbers) and night.rows and reference.rows):
+    current, reference = (one.get(name) for one in (profile, of_reference))
+    if not (isinstance(current, Numbers) and isinstance(reference, Numbers) and current.rows and reference.rows):
         return [], ""
     bound = reference.quantile(1 - FAR)
-    below, empty = ((night.counts[places].sum() / night.rows) for places in (night.values < bound, night.values <= 0))
+    values, counts = current.values, current.counts
+    below, empty = ((counts[places].sum() / current.rows) for places in (values < bound, values <= 0))
     rows = sample.select(["prompt", name]).to_pylist()
     unanswered = [row for row in rows if row[name] is not None and (row[name] < bound or row[name] <= 0)]
     worst: dict[str, float] = {}

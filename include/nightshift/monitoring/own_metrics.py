@@ -1,4 +1,4 @@
-"""In which scores a night can be compared with a reference: values that different versions of a scorer gave never are.
+"""In which scores an interval can be compared with a reference: values that different versions of a scorer gave never are.
 
 What made them is an input of interactions and references alike: of a team's own scorer the function, the digest of its
 module, its kind and its bounds; of the judge where it is, its model and rubric; of ours the version of all of them.
@@ -17,7 +17,7 @@ from nightshift.settings.scorers import Scorer
 from nightshift.storage.manifest import Manifest
 
 REFERENCE_ANEW = "the next finetune keeps the model and makes its reference anew"
-NIGHT_ANEW = "run batch_inference for this night again"
+INTERVAL_ANEW = "run batch_inference for this interval again"
 
 
 def measured_alike(interactions: Manifest, reference: Manifest) -> list[Metric]:
@@ -44,14 +44,14 @@ def own_metrics(application: Application, interactions: Manifest, reference: Man
             why = f"its scorer was added after the reference was made; {REFERENCE_ANEW}"
         elif theirs[metric] != made:
             newest = application.scorers[metric].made_by
-            advice = NIGHT_ANEW if theirs[metric] == newest else REFERENCE_ANEW
-            why = f"the night and the reference were scored by different versions of the scorer; {advice}"
+            advice = INTERVAL_ANEW if theirs[metric] == newest else REFERENCE_ANEW
+            why = f"the interval and the reference were scored by different versions of the scorer; {advice}"
         elif made["kind"] != application.scorers[metric].kind:
-            why = f"its kind was {made['kind']} when the night was scored; {REFERENCE_ANEW}"
+            why = f"its kind was {made['kind']} when the interval was scored; {REFERENCE_ANEW}"
         elif said := reference.facts.get("given_up", {}).get(metric):
             why = f"in the reference its scorer was {said}; once its module is changed, {REFERENCE_ANEW}"
         elif said := interactions.facts.get("given_up", {}).get(metric):
-            # The rows before are the night's first, and not like all of it.
+            # The rows before are the interval's first, and not like all of it.
             why = f"its scorer was {said}; the log of the task score says what failed"
         else:
             why = ""
@@ -63,19 +63,19 @@ def scored_apart(application: Application, interactions: Manifest, reference: Ma
     """Return our scores with why they cannot be compared: other scorers, another precision or another judge gave them."""
     ours, theirs = interactions.inputs.get("version"), reference.inputs.get("scores")
     if ours != theirs:
-        why = f"the night has version {ours} of the scores, the reference {theirs}; {NIGHT_ANEW}"
+        why = f"the interval has version {ours} of the scores, the reference {theirs}; {INTERVAL_ANEW}"
         return {metric: why for metric in BUILT_IN if metric in SCORES}
     found = {}
     precisions = [manifest.inputs.get("precision", "float32") for manifest in (interactions, reference)]
     if precisions[0] != precisions[1]:
-        advice = NIGHT_ANEW if precisions[1] == application.scoring.precision else REFERENCE_ANEW
-        why = "the night was scored in {}, the reference in {}; ".format(*precisions) + advice
+        advice = INTERVAL_ANEW if precisions[1] == application.scoring.precision else REFERENCE_ANEW
+        why = "the interval was scored in {}, the reference in {}; ".format(*precisions) + advice
         found = {Metric.REFUSAL: why, Metric.TOXICITY: why}
     judges = [manifest.inputs.get("judge") for manifest in (interactions, reference)]
-    night, before, newest = ({key: (one or {}).get(key) for key in OPINION} for one in (*judges, application.judged_by))
-    if night == before or None in judges:
+    now, before, newest = ({key: (one or {}).get(key) for key in OPINION} for one in (*judges, application.judged_by))
+    if now == before or None in judges:
         return found
-    advice = NIGHT_ANEW if before == newest else REFERENCE_ANEW
+    advice = INTERVAL_ANEW if before == newest else REFERENCE_ANEW
     return found | {
         Metric.JUDGE: f"the judge has another model, rubric or version than that of the reference; {advice}"
     }

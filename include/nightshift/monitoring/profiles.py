@@ -1,7 +1,7 @@
-"""What a night's rows look like, by metric and segment: small, exact enough to judge by, and additive.
+"""What an interval's rows look like, by metric and segment: small, exact enough to judge by, and additive.
 
 Numbers are kept as histograms (cells.py), categories as counts. A profile is made in one pass over record batches, its
-size depends on how different the rows are and not on how many, and the profile of two nights is the sum of theirs.
+size depends on how different the rows are and not on how many, and the profile of two intervals is the sum of theirs.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def read_batches(
         dictionaries = sorted(set(categorical).intersection(columns))
         # pre_buffer would hold all that was read of the file until its end.
         with pq.ParquetFile(file, read_dictionary=dictionaries, pre_buffer=False) as reader:
-            # One thread: a night's profile is short, and its threads would take the processors of other tasks.
+            # One thread: an interval's profile is short, and its threads would take the processors of other tasks.
             held: list[pa.RecordBatch] = []
             present = [name for name in columns if name not in missing]
             for batch in reader.iter_batches(batch_rows, columns=present, use_threads=False):

@@ -1,4 +1,4 @@
-"""Why a night has its verdict, in sentences for people."""
+"""Why an interval has its verdict, in sentences for people."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def reasons_of(  # noqa: PLR0917
     segments: list[SegmentVerdict],
     kinds: dict[Metric, DriftKind],
 ) -> list[str]:
-    """Return sentences for people: what keeps the night from being judged, what moved, where, and what was left out."""
+    """Return sentences for people: what keeps the interval from being judged, what moved, where, and what was left out."""
     reasons = []
-    for whose, count in (("The night", rows), ("The reference", reference_rows)):
+    for whose, count in (("The interval", rows), ("The reference", reference_rows)):
         if count < policy.min_rows:
             reasons.append(f"{whose} has {count:,} rows; {policy.min_rows:,} are needed for a verdict.")
     moved = [one for one in metrics if one.verdict in MOVED]
@@ -61,7 +61,7 @@ def reasons_of(  # noqa: PLR0917
     reasons += [
         f"{_name(one)} was not judged: people judged {one.rows:,} answers; {policy.min_rows:,} are needed."
         if one.metric in FEEDBACK
-        else f"{_name(one)} was not judged: {one.rows:,} rows of the night and {one.reference_rows:,} of the reference "
+        else f"{_name(one)} was not judged: {one.rows:,} rows of the interval and {one.reference_rows:,} of the reference "
         f"have it; {policy.min_rows:,} of each are needed."
         for one in metrics
         if one.verdict is Verdict.INSUFFICIENT_DATA

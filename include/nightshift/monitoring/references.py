@@ -1,4 +1,4 @@
-"""Where a model's reference lies, and what a night is compared with when it is read."""
+"""Where a model's reference lies, and what an interval is compared with when it is read."""
 
 from __future__ import annotations
 

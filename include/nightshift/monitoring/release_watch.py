@@ -13,10 +13,10 @@ from nightshift.evaluation.rails import column_of
 from nightshift.evaluation.scores import per_example
 from nightshift.evaluation.watch_file import ROWS, WATCH, WatchFile, newest_look, watch_partition
 from nightshift.ledger.records import Release, of_challenger
-from nightshift.monitoring.due_nights import Answered
-from nightshift.monitoring.logged_prompts import rows_of_night
+from nightshift.monitoring.due_intervals import Answered
+from nightshift.monitoring.logged_prompts import rows_of_interval
 from nightshift.monitoring.promise import Rows, measures_of, promise_of, verdict_of
-from nightshift.monitoring.published_nights import of_champion, reports_of
+from nightshift.monitoring.published_intervals import of_champion, reports_of
 from nightshift.settings.application import Application
 from nightshift.settings.metrics import DriftKind
 from nightshift.storage.files import scratch_folder
@@ -36,7 +36,7 @@ def watch_release(
 
     An earlier champion that comes back promises nothing, and is not watched.
 
-    :param answered: nights of the application, of any version.
+    :param answered: intervals of the application, of any version.
     :raises BadInput: an interval, its prompts, what was promised, or a look is damaged.
     """
     settings = application.watch
@@ -47,22 +47,22 @@ def watch_release(
         return
     known = newest_look(storage, application.name, release.number)
     # What it answered in its split came before the release.
-    since = [night for night in answered if not of_challenger(str(night.partition))]
-    nights = of_champion(sorted(since, key=lambda night: night.key), release.model_digest, release)
-    for night in nights:
+    since = [one for one in answered if not of_challenger(str(one.partition))]
+    own = of_champion(sorted(since, key=lambda one: one.key), release.model_digest, release)
+    for interactions in own:
         if known and (known.verdict is Verdict.FAIL or len(known.intervals) >= settings.intervals):
             return
-        if known and night.key in known.intervals:
+        if known and interactions.key in known.intervals:
             continue
         reports = [
             manifest.facts
-            for _, manifest in reports_of(storage, application.name, "drift", night.key)
+            for _, manifest in reports_of(storage, application.name, "drift", interactions.key)
             if manifest.facts.get("model_digest") == release.model_digest
         ]
         if not reports:
             continue
         drifted = reports[-1]["verdict"] == Verdict.FAIL and DriftKind.DATA in reports[-1].get("kinds", ())
-        known = _look(application, storage, release, before, known=known, night=night, drifted=drifted)
+        known = _look(application, storage, release, before, known=known, interactions=interactions, drifted=drifted)
         log.info("release %d, version %s: %s", release.number, release.version, "; ".join(known.reasons))
 
 
@@ -73,7 +73,7 @@ def _look(
     before: Sequence[Release],
     *,
     known: WatchFile | None,
-    night: Answered,
+    interactions: Answered,
     drifted: bool,
 ) -> WatchFile:
     """Publish what one more interval says, or find it."""
@@ -85,7 +85,7 @@ def _look(
             last = watch_partition(storage, application.name, release.number, look - 1)
             rows = pq.read_table(fetch(last, require_manifest(last), ROWS, folder / "known")).to_pylist()
         if not drifted:
-            rows += _rows_of(night, application, storage, release, look)
+            rows += _rows_of(interactions, application, storage, release, look)
         promise = promise_of(application, storage, release, before[-1] if before else None, folder)
         rails = application.watched_rails
         measures = measures_of(promise, rows, look, application.watch, rails=rails, metric=application.gate.metric)
@@ -95,9 +95,9 @@ def _look(
             release=release.number,
             version=release.version,
             promised_by=promise.by,
-            intervals=[*(known.intervals if known else ()), night.key],
+            intervals=[*(known.intervals if known else ()), interactions.key],
             of=application.watch.intervals,
-            drifted=[*(known.drifted if known else ()), *([night.key] if drifted else ())],
+            drifted=[*(known.drifted if known else ()), *([interactions.key] if drifted else ())],
             measures=measures,
             margin=application.watch.margin,
             verdict=verdict,
@@ -113,19 +113,19 @@ def _look(
             made,
             kind="watch",
             application=application.name,
-            inputs={"release": release.model_digest, "look": look, "interactions": night.digest},
-            interval=night.interval,
+            inputs={"release": release.model_digest, "look": look, "interactions": interactions.digest},
+            interval=interactions.interval,
             rows={ROWS: len(rows)},
             facts={"verdict": verdict.value, "reasons": reasons},
-            parents=[Parent(uri=str(night.partition), digest=night.digest)],
+            parents=[Parent(uri=str(interactions.partition), digest=interactions.digest)],
             replacing=False,
         )
     return WatchFile.model_validate_json(read_file(at, manifest, WATCH))
 
 
-def _rows_of(night: Answered, application: Application, storage: str, release: Release, look: int) -> Rows:
+def _rows_of(interactions: Answered, application: Application, storage: str, release: Release, look: int) -> Rows:
     """Scores of the rows of an interval that the shadow would ask about: unlike all that was trained on."""
-    drawn = [row for row, _ in rows_of_night(night, application, storage, release.model_digest, MOST_ROWS)]
+    drawn = [row for row, _ in rows_of_interval(interactions, application, storage, release.model_digest, MOST_ROWS)]
     told = [row for row in drawn if row["reference"] is not None]
     scores = per_example([row["response"] for row in told], [row["reference"] for row in told])
     right = dict(zip((row["row"] for row in told), scores[application.gate.metric], strict=True))

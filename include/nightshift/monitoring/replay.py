@@ -1,4 +1,4 @@
-"""Did a release help? The night that led to it, answered again by the new champion, row by row against what was said then.
+"""Did a release help? The interval that led to it, answered again by the new champion, row by row against what was said then.
 
 Only rows with a known answer count that no training set holds, nor anything that nearly equals one. They are looked at
 apart: those whose answer the earlier champion was trained on, and those with answers that it never saw.
@@ -25,7 +25,7 @@ from nightshift.storage.manifest import Manifest, require_manifest
 from nightshift.storage.partition import fetch
 from nightshift.verdict import Verdict
 
-# Roles of a Comparison: the earlier champion's answers that night, and the new one's.
+# Roles of a Comparison: the earlier champion's answers of the interval, and the new one's.
 BEFORE, AFTER = "champion", "candidate"
 COLUMNS = ["row", "digest", "prompt", "response", "reference"]
 

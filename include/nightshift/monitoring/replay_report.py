@@ -1,4 +1,4 @@
-"""The page of a replay: what the earlier champion said that night, and what the new one says, as numbers and a picture."""
+"""The page of a replay: what the earlier champion answered, and what the new one says, as numbers and a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nightshift.verdict import Verdict
 if TYPE_CHECKING:
     from nightshift.ledger.records import Order
     from nightshift.monitoring.replay import Replayed
-    from nightshift.monitoring.verdicts import NightVerdict
+    from nightshift.monitoring.verdicts import IntervalVerdict
 
 PARTS = {
     "known": "answers that it was trained on",
@@ -24,14 +24,14 @@ PARTS = {
 
 def render(
     application: Application,
-    night: str,
+    interval: str,
     order: Order,
     version: str,
     *,
     measured: Replayed,
     verdict: Verdict,
     reasons: list[str],
-    drift: NightVerdict,
+    drift: IntervalVerdict,
 ) -> str:
     """Return the page, which loads nothing. Reasons may quote what people typed: they are escaped."""
     # The style is with the report of an evaluation.
@@ -42,7 +42,7 @@ def render(
         application=application,
         metric=application.gate.metric,
         metric_name=METRICS[application.gate.metric].title,
-        night=night,
+        interval=interval,
         order=order,
         version=version,
         parts=[(title, compared) for part, title in PARTS.items() if (compared := getattr(measured, part)).examples],

@@ -71,7 +71,7 @@ def chance_of_numbers(values: Floats, counts: Counts, unit: float, seed: str) ->
     """Return what chance does to a Wasserstein distance in `unit`s.
 
     :param values: ascending, k.
-    :param counts: of night and reference, 2 x k, each with rows.
+    :param counts: of interval and reference, 2 x k, each with rows.
     :param seed: the same text gives the same draws.
     """
     values, pooled = _grouped(values, counts.sum(axis=0))

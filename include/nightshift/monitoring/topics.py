@@ -1,7 +1,7 @@
 """What prompts are about: topics of the reference's prompts, and how far and in which direction a prompt lies from them.
 
 A prompt becomes a static word embedding (wordllama: the mean of its tokens' vectors, 256 numbers, no network), the
-reference's embeddings are grouped by k-means, and every prompt of a night is held against these groups. The same
+reference's embeddings are grouped by k-means, and every prompt of an interval is held against these groups. The same
 texts give the same topics on any machine: seeded, one thread, no clock.
 """
 

@@ -1,4 +1,4 @@
-"""Judges a night: its profile against the reference's, metric by metric, segment by segment, with reasons for people."""
+"""Judges an interval: its profile against the reference's, metric by metric, segment by segment, with reasons for people."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from nightshift.settings.policies import Drift
 from nightshift.verdict import Verdict, worst
 
 
-class NightVerdict(Model):
-    """How a night compares with the reference, and with the nights before it."""
+class IntervalVerdict(Model):
+    """How an interval compares with the reference, and with the intervals before it."""
 
     verdict: Verdict
     rows: int
     reference_rows: int
     metrics: list[MetricVerdict]  # the worst first
     segments: list[SegmentVerdict]  # the worst first; informative
-    trailing: list[MetricVerdict]  # the same metrics against the trailing nights; informative
+    trailing: list[MetricVerdict]  # the same metrics against the trailing intervals; informative
     trailing_rows: int
     reasons: list[str]  # sentences for people, the most important first
     kinds: list[DriftKind] = Field([])  # of what made it WARN or FAIL, the worst first; verdicts of before had none
@@ -51,7 +51,7 @@ class NightVerdict(Model):
         return first.segment if first and first.verdict in {Verdict.WARN, Verdict.FAIL} else None
 
 
-def judge_night(  # noqa: PLR0917
+def judge_interval(  # noqa: PLR0917
     profile: Profile,
     reference: Profile,
     policy: Drift,
@@ -59,8 +59,8 @@ def judge_night(  # noqa: PLR0917
     learned: Profile | None = None,
     own: Mapping[Metric, str] | None = None,
     feedback: Sequence[MetricVerdict] = (),
-) -> NightVerdict:
-    """Return the verdict on a night. Pure: the same profiles and policy give the same verdict, to the last digit.
+) -> IntervalVerdict:
+    """Return the verdict on an interval. Pure: the same profiles and policy give the same verdict, to the last digit.
 
     A metric
         - is left out where the policy gives it the floor 0, or where neither side has a value of it (unless it is that of
@@ -72,8 +72,8 @@ def judge_night(  # noqa: PLR0917
           WARN floor.
         - is WARN in place of FAIL where the champion was retrained for this change. Its training window still holds
           the weeks before, so a change that it has learned would order one retraining after the other. `learned` is
-          the night that it was retrained for, answered by it. The metric must be FAIL in that night too, against the
-          same reference, and must not be FAIL between the two nights: where few rows let both nights pass as equal,
+          the interval that it was retrained for, answered by it. The metric must be FAIL in that interval too, against the
+          same reference, and must not be FAIL between the two intervals: where few rows let both intervals pass as equal,
           a metric that was quiet then is not excused now.
 
         - is WARN at least where the scorer failed on a larger share of the rows than in the reference, by the same floors
@@ -82,12 +82,12 @@ def judge_night(  # noqa: PLR0917
         - is WARN where its values cannot be compared: `own` says why not, of each own scorer "" where they can.
         - of `feedback` has its verdict already.
 
-    The night
+    The interval
         - is INSUFFICIENT_DATA where it has fewer than `policy.min_rows` rows, or the reference has, or no metric
           could be judged: no data is no pass;
         - else has the worst verdict of the metrics that could be judged.
 
-    Segments with `policy.min_rows` rows on both sides, and the trailing nights, are judged in the same way, the
+    Segments with `policy.min_rows` rows on both sides, and the trailing intervals, are judged in the same way, the
     metrics of all segments together as one family of tests. They say where and since when, and do not count.
     """
     own = own or {}
@@ -113,7 +113,7 @@ def judge_night(  # noqa: PLR0917
         verdict = worst([verdict, *(Verdict.WARN for one in metrics if one.missing)])
     segments = _segments(profile, reference, policy, every)
     kinds = kinds_of({one.metric: Verdict.PASS if only_missing(one, policy) else one.verdict for one in metrics})
-    return NightVerdict(
+    return IntervalVerdict(
         verdict=verdict,
         rows=rows,
         reference_rows=reference_rows,
@@ -200,9 +200,9 @@ def _verdict(one: Comparison, policy: Drift, p_value: float, q_value: float | No
 def _learned_metrics(
     profile: Profile, reference: Profile, learned: Profile, policy: Drift, metrics: Sequence[Metric]
 ) -> frozenset[Metric]:
-    """Return the metrics that had moved in the replayed night, and in which this night does not FAIL against that one.
+    """Return the metrics that had moved in the replayed interval, and in which this interval does not FAIL against that one.
 
-    One that moved and stayed below its FAIL floor counts, too: of the same change, chance alone puts some nights above it.
+    One that moved and stayed below its FAIL floor counts, too: of the same change, chance alone puts some intervals above it.
     """
     replayed = _judge(learned, reference, policy, metrics, [ALL_ROWS])[ALL_ROWS]
     since = {one.metric: one.verdict for one in _judge(profile, learned, policy, metrics, [ALL_ROWS])[ALL_ROWS]}

@@ -9,19 +9,20 @@ _NAMED = 3  # categories that are named
 _LONGEST = 40  # characters of a name; these sentences stand in alerts
 
 
-def numbers_in_words(night: Numbers, reference: Numbers) -> str:
+def numbers_in_words(current: Numbers, reference: Numbers) -> str:
     """Return how the mean moved, and the percentile that moved most where it moved further than the mean."""
-    moves = {f"{share * 100:.0f}th percentile": (reference.quantile(share), night.quantile(share)) for share in _SHARES}
+    of_both = {share: (reference.quantile(share), current.quantile(share)) for share in _SHARES}
+    moves = {f"{share * 100:.0f}th percentile": both for share, both in of_both.items()}
     name, (before, after) = max(moves.items(), key=lambda one: abs(one[1][1] - one[1][0]))
-    text = f"mean {number(reference.mean)} → {number(night.mean)}"
+    text = f"mean {number(reference.mean)} → {number(current.mean)}"
     return f"{text}, {name} {number(before)} → {number(after)}" if number(before) != number(after) else text
 
 
-def categories_in_words(night: Categories, reference: Categories) -> str:
+def categories_in_words(current: Categories, reference: Categories) -> str:
     """Return the categories whose share grew most, `es 1 % → 12 %`, at most three; then the one that shrank most."""
     growth = {
-        name: (reference.counts.get(name, 0) / reference.rows, night.counts.get(name, 0) / night.rows)
-        for name in sorted({*night.counts, *reference.counts})
+        name: (reference.counts.get(name, 0) / reference.rows, current.counts.get(name, 0) / current.rows)
+        for name in sorted({*current.counts, *reference.counts})
     }
     ranked = sorted(growth.items(), key=lambda one: one[1][0] - one[1][1])
     grown = [one for one in ranked[:_NAMED] if one[1][1] > one[1][0]]

@@ -18,7 +18,7 @@ def candidate_asset(app: Application) -> Asset:
 
 
 def interactions_asset(app: Application) -> Asset:
-    """Answered and scored nights of an application; an event's extra holds the partition's URI and digest."""
+    """Answered and scored intervals of an application; an event's extra holds the partition's URI and digest."""
     return Asset(name=f"{app.name}_interactions", uri=f"x-nightshift://{app.name}/interactions", group="nightshift")
 
 

@@ -173,7 +173,7 @@ def shadow_of(app: Application, ledger: Ledger, contest: Contest) -> tuple[bool,
     The reason is empty if no shadow is configured, or its result would not change the decision.
     """
     from nightshift.evaluation.shadow_file import read_shadow, shadow_partition
-    from nightshift.monitoring.published_nights import answered_by
+    from nightshift.monitoring.published_intervals import answered_by
 
     candidate, champion = contest.candidate, contest.champion
     if champion is None:

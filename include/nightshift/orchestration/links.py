@@ -44,10 +44,10 @@ PODS = ResultLink("Pods")
 def links_of(application: str, dag_id: str, run_id: str, result: Mapping[str, Any]) -> dict[str, str]:
     """Return the addresses in a job's result, by the title of their button.
 
-    Of the nights that a monitor judged in one run, the newest one with a report is shown.
+    Of the intervals that a monitor judged in one run, the newest one with a report is shown.
     """
-    nights = [night for night in result.get("nights", []) if night.get("report")]
-    newest: Mapping[str, Any] = nights[-1] if nights else {}
+    reported = [interval for interval in result.get("nights", []) if interval.get("report")]
+    newest: Mapping[str, Any] = reported[-1] if reported else {}
     report = result.get("report") or newest.get("report") or result.get("evaluation") or result.get("data_docs")
     found = {
         "MLflow run": result.get("run_url") or newest.get("run_url"),

@@ -135,7 +135,7 @@ def withdraw_split(name: str, ledger: Ledger, server: Mlflow, split: Split, why:
 def _release(name: str, ledger: Ledger, decision: ReleaseDecision, version: Registered, champion: str | None) -> int:
     """Write the release down, before the alias moves, or find what a try before this one wrote; return its number.
 
-    The nights before it say nothing about the model that replaced the one they were judged against.
+    The intervals before it say nothing about the model that replaced the one they were judged against.
 
     :param champion: digest of the model that has the alias.
     """

@@ -9,11 +9,11 @@ from typing import Any
 from upath import UPath
 
 from nightshift.errors import BadInput
-from nightshift.evaluation.request import Cost, Facts, FailedNight, compose, subject_of
+from nightshift.evaluation.request import Cost, Facts, FailedInterval, compose, subject_of
 from nightshift.evaluation.score_file import ScoreFile
 from nightshift.evaluation.shadow_file import REPORT as SHADOW_REPORT
 from nightshift.evaluation.shadow_file import shadow_partition
-from nightshift.ledger.index_files import night_of
+from nightshift.ledger.index_files import monitored_interval
 from nightshift.ledger.pod_accounts import pods_of_run, run_key, total
 from nightshift.ledger.records import Claim, Order
 from nightshift.ledger.store import Ledger
@@ -52,7 +52,7 @@ def request_text(
         version=candidate.version,
         champion=champion.version if champion else None,
         cause=_cause(order, scores.changes),
-        nights=_nights(order),
+        nights=_failed_intervals(order),
         cost=_cost(app.name, version, claim),
         links=_links(mlflow, app, candidate, version, champion if given.get("shadow") else None),
         **given,
@@ -68,21 +68,21 @@ def _cause(order: Order | None, changes: list[str] | None) -> str:
     return f"Retraining {order.number} of {order.created:%Y-%m-%d %H:%M} UTC: {order.decision.reason}"
 
 
-def _nights(order: Order | None) -> list[FailedNight]:
-    """The nights whose reports led to the order."""
+def _failed_intervals(order: Order | None) -> list[FailedInterval]:
+    """The intervals whose reports led to the order."""
     found = []
     for report in order.decision.reports if order else []:
         manifest = _manifest(report)
         if manifest is None:
             continue
-        night = night_of(UPath(report), manifest)
+        monitored = monitored_interval(UPath(report), manifest)
         found.append(
-            FailedNight(
-                night=night.interval,
-                monitor=night.monitor,
-                verdict=night.verdict,
-                worst=night.worst,
-                worst_segment=night.worst_segment,
+            FailedInterval(
+                night=monitored.interval,
+                monitor=monitored.monitor,
+                verdict=monitored.verdict,
+                worst=monitored.worst,
+                worst_segment=monitored.worst_segment,
                 run_url=str(manifest.facts.get("run_url", "")),
             )
         )

@@ -61,13 +61,13 @@ class Application(Model):
     )
     schedule: Schedule | None = Field(
         "@daily",
-        description="when a night ends, is ingested and answered: a cron expression or preset; null: by hand only",
+        description="when an interval ends, is ingested and answered: a cron expression or preset; null: by hand only",
     )
     timezone: TimeZone = Field(
         "UTC",
         description="time zone, as Europe/Berlin, of `schedule`, `retrain`, `clock`, and of days and times in forms",
     )
-    clock: Clock = Field(Clock(), description="when DAGs look without an event, and when a night counts as missing")
+    clock: Clock = Field(Clock(), description="when DAGs look without an event, and when an interval counts as missing")
     start: date = Field(date(2026, 1, 1), description="first day with data")
     end: date | None = Field(None, description="last day with data; empty: it goes on")
     catch_up: bool = Field(True, description="ingest the days since `start` that were missed, once ingest is unpaused")
@@ -99,7 +99,7 @@ class Application(Model):
     split: Split | None = omit_default(None, description="how a release grows share by share; null: all at once")
     traffic: Traffic = Field(Traffic(), description="what users ask in production")
     feedback: Feedback | None = omit_default(None, description="what people say of answers; null: nobody is asked")
-    inference: Inference = Field(Inference(), description="how the champion answers a night's prompts")
+    inference: Inference = Field(Inference(), description="how the champion answers an interval's prompts")
     decoding: Decoding = omit_default(
         Decoding(), description="how an answer is chosen from what the model finds likely"
     )
@@ -107,10 +107,10 @@ class Application(Model):
         None, description="prompts, examples, decoding settings and retrieval that are tried; null: none are"
     )
     retrieval: Retrieval | None = omit_default(None, description="documents whose passages answers rest on; null: none")
-    judge: Judge | None = Field(None, description="a language model that scores a sample of each night's responses")
+    judge: Judge | None = Field(None, description="a language model that scores a sample of each interval's responses")
     scoring: Scoring = omit_default(Scoring(), description="how our own scores are computed")
     scorers: Scorers = Field({}, max_length=50, description="the team's own scorers, by the names of their metrics")
-    drift: Drift = Field(Drift(), description="when a night counts as drifted")
+    drift: Drift = Field(Drift(), description="when an interval counts as drifted")
     bias: Bias = Field(Bias(), description="what the nightly bias report asks and tolerates")
     retraining: Retraining = Field(Retraining(), description="when drift leads to a retraining")
     approval: Approval = Field(Approval(), description="when a person decides about a release, and who")

@@ -42,7 +42,7 @@ TimeOfDay = Annotated[str | None, BeforeValidator(_time_of_day)]
 
 
 class Clock(Model):
-    """When an application's DAGs look on their own (in its time zone), and when a night counts as missing."""
+    """When an application's DAGs look on their own (in its time zone), and when an interval counts as missing."""
 
     reconfigure: TimeOfDay = omit_default(
         None,
@@ -53,12 +53,12 @@ class Clock(Model):
         None, description="when finetune looks for an order that no event told of; empty: from 04:30 to 04:59"
     )
     drift: TimeOfDay = Field(
-        None, description="when nightly_drift looks for missing nights; empty: from 05:00 to 05:29"
+        None, description="when nightly_drift looks for what is missing; empty: from 05:00 to 05:29"
     )
     release: TimeOfDay = Field(
         None, description="when release looks for a candidate that no event told of; empty: from 05:30 to 05:59"
     )
-    bias: TimeOfDay = Field(None, description="when nightly_bias looks for missing nights; empty: from 06:00 to 06:29")
+    bias: TimeOfDay = Field(None, description="when nightly_bias looks for what is missing; empty: from 06:00 to 06:29")
     grace_hours: float = Field(
         4,
         ge=0,
@@ -85,8 +85,8 @@ class Clock(Model):
     def _due_after_arrival(self) -> Clock:
         if self.grace_hours < self.arrival_hours:
             raise ValueError(
-                f"grace_hours ({self.grace_hours:g}) is shorter than arrival_hours ({self.arrival_hours:g}): a night would be "
-                "told as missing while its data may still arrive"
+                f"grace_hours ({self.grace_hours:g}) is shorter than arrival_hours ({self.arrival_hours:g}): an interval would "
+                "be told as missing while its data may still arrive"
             )
         return self
 

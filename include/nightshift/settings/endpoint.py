@@ -29,7 +29,7 @@ class Price(Model):
 
 
 class Batch(Model):
-    """Nights are asked for by OpenAI's batch protocol: all prompts at once, answered within a day."""
+    """Intervals are asked for by OpenAI's batch protocol: all prompts at once, answered within a day."""
 
     discount: float = Field(
         0.5, ge=0, lt=1, description="what answers in a batch cost less than by `price`, as a share"
@@ -63,9 +63,9 @@ class Endpoint(Service):
 
     model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
     price: Price = Field(
-        Price(), description="of a million tokens; what a night costs is in its manifest and in MLflow"
+        Price(), description="of a million tokens; what an interval costs is in its manifest and in MLflow"
     )
-    batch: Batch | None = omit_default(None, description="ask for a night's answers in batches; null: one by one")
+    batch: Batch | None = omit_default(None, description="ask for an interval's answers in batches; null: one by one")
 
     @property
     def identity(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The settings of an LLM that judges a sample of each night's responses."""
+"""The settings of an LLM that judges a sample of each interval's responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPINION = ("url", "model", "rubric", "shown")  # what its scores depend on; thos
 
 
 class Judge(Model):
-    """An LLM that scores a sample of each night's responses, at any endpoint that speaks OpenAI's chat protocol."""
+    """An LLM that scores a sample of each interval's responses, at any endpoint that speaks OpenAI's chat protocol."""
 
     url: EndpointUrl = Field(description="base URL up to `/v1`, as in https://api.openai.com/v1")
     model: str = Field(min_length=1, max_length=200, description="the model's name at that endpoint")
@@ -25,7 +25,7 @@ class Judge(Model):
         max_length=8_000,
         description="what deserves the score 1; nothing of it deserves 0",
     )
-    rows_per_night: int = Field(200, ge=1, le=100_000, description="most responses that are judged in one night")
+    rows_per_night: int = Field(200, ge=1, le=100_000, description="most responses that are judged in one interval")
     requests_at_once: int = Field(4, ge=1, le=64, description="requests that are under way together")
     timeout_seconds: float = Field(60, gt=0, le=600, description="longest wait for one answer")
     price: Price = omit_default(Price(), description="of a million tokens, for the application's cost")

@@ -1,4 +1,4 @@
-"""What is measured each night: names with their groups and labels, for profiles, verdicts, policies, alerts and pages."""
+"""What is measured of each interval: names with their groups and labels, for profiles, verdicts, policies, alerts and pages."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ LABELS = {
     "logprob": "log-probability (nats)",
     "chrf": "chrF",
     "bleu": "BLEU",
-}  # of columns that are no metric of the night
+}  # of columns that are no metric of the interval
 CATEGORICAL = frozenset(metric for metric in BUILT_IN if metric.categorical)
 
 

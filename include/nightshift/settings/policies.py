@@ -1,4 +1,4 @@
-"""How an application's nights are answered, measured and judged, and when that leads to a retraining."""
+"""How an application's intervals are answered, measured and judged, and when that leads to a retraining."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_IN_A_BATCH = 50_000  # of OpenAI and those who do as it does
 
 
 class Inference(Model):
-    """How the champion answers a night's prompts."""
+    """How the champion answers an interval's prompts."""
 
     engine: Literal["auto", "transformers", "vllm", "endpoint"] = Field(
         "auto",
@@ -32,7 +32,7 @@ class Inference(Model):
     rows_per_part: int = Field(
         500, ge=1, le=1_000_000, description="prompts answered between two savings: a kill costs at most these"
     )
-    shards: int = Field(1, ge=1, le=256, description="tasks that share the prompts of a night")
+    shards: int = Field(1, ge=1, le=256, description="tasks that share the prompts of an interval")
     response_format: Literal["text", "line", "json"] = Field("text", description="what counts as a valid response")
     vllm: Vllm = omit_default(Vllm(), description="how vLLM uses the machine")
 
@@ -64,9 +64,9 @@ class Scoring(Model):
 
 
 class Drift(Model):
-    """When a night counts as drifted.
+    """When an interval counts as drifted.
 
-    A metric is WARN or FAIL when its effect size, less what chance alone gives at the night's number of rows, reaches
+    A metric is WARN or FAIL when its effect size, less what chance alone gives at the interval's number of rows, reaches
     the floor, and chance alone is improbable over all metrics together.
     """
 
@@ -77,9 +77,9 @@ class Drift(Model):
         {}, description="another `fail` floor for single metrics, also of own scorers; 0 ignores a metric"
     )
     significance: float = Field(
-        0.01, gt=0, le=0.2, description="false discovery rate over all metrics of a night (Benjamini-Hochberg)"
+        0.01, gt=0, le=0.2, description="false discovery rate over all metrics of an interval (Benjamini-Hochberg)"
     )
-    trailing_nights: int = Field(28, ge=0, le=365, description="earlier nights that a night is also compared with")
+    trailing_nights: int = Field(28, ge=0, le=365, description="earlier intervals that each is also compared with")
 
     @model_validator(mode="after")
     def _warn_comes_first(self) -> Self:
@@ -89,7 +89,7 @@ class Drift(Model):
 
 
 class Bias(Model):
-    """What the nightly bias report asks and tolerates. The counts are the same every night."""
+    """What the nightly bias report asks and tolerates. The counts are the same for every interval."""
 
     min_group: int = Field(30, ge=5, description="groups with fewer rows are INSUFFICIENT_DATA")
     max_gap: Share = Field(0.1, description="accepted difference between groups in a score (0 to 1)")
@@ -109,8 +109,8 @@ class Bias(Model):
 class Retraining(Model):
     """When drift leads to a retraining. Every bound must allow it."""
 
-    nights: int = Field(2, ge=1, le=60, description="nights that must FAIL …")
-    of_nights: int = Field(3, ge=1, le=60, description="… of so many latest nights with a verdict")
+    nights: int = Field(2, ge=1, le=60, description="intervals that must FAIL …")
+    of_nights: int = Field(3, ge=1, le=60, description="… of so many latest intervals with a verdict")
     on: list[Literal["drift", "bias"]] = Field(["drift"], min_length=1, description="whose verdicts count")
     min_new_examples: int = Field(100, ge=0, description="training examples that the champion has not seen")
     cooldown_days: float = Field(3, ge=0, le=365, description="days after a retraining in which there is no other")

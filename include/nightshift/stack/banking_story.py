@@ -17,7 +17,7 @@ from nightshift.stack.story_runs import FINETUNE_STEPS, TRAINING_SECONDS, Result
 from nightshift.stack.summary import (
     finetune_summary,
     ingest_summary,
-    nights_summary,
+    intervals_summary,
     pages,
     replay_summary,
     shadow_summary,
@@ -29,7 +29,7 @@ FIRST_DAY = date(2026, 11, 2)
 LEARNED = [str(FIRST_DAY + timedelta(days=n)) for n in range(4)]
 QUIET = LEARNED[2:]
 CHANGED = [str(FIRST_DAY + timedelta(days=n)) for n in (4, 5)]
-NIGHTS = [*QUIET, *CHANGED]
+INTERVALS = [*QUIET, *CHANGED]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Story:
     """What came out: results by task, of each day, night, training and release."""
 
     days: dict[str, Results]
-    nights: dict[str, Results]
+    intervals: dict[str, Results]
     first: Results
     retraining: Results
     shadow: dict[str, Any]
@@ -55,7 +55,7 @@ def tell(follower: Follower, _project: Path) -> tuple[str, str]:
     return (
         f"\nIngested\n{ingest_summary(story.days)}\n"
         f"\nThe first champion\n{finetune_summary(story.first)}\n"
-        f"\nThe nights\n{nights_summary(story.nights)}\n"
+        f"\nThe nights\n{intervals_summary(story.intervals)}\n"
         f"\nThe retraining that drift ordered\n  why          {story.retraining['due'].get('reason', '?')}\n"
         f"{finetune_summary(story.retraining)}\n"
         f"\nIn the shadow of the champion\n{shadow_summary(story.shadow)}\n"
@@ -66,11 +66,11 @@ def tell(follower: Follower, _project: Path) -> tuple[str, str]:
 
 def links(story: Story) -> str:
     """Return the pages that show more than the summary says."""
-    last_day, last_night = (list(by_day.values())[-1] if by_day else {} for by_day in (story.days, story.nights))
+    last_day, last_interval = (list(by_day.values())[-1] if by_day else {} for by_day in (story.days, story.intervals))
     return pages(
         {
             "data checks": last_day.get("validate", {}).get("data_docs"),
-            "drift": last_night.get("drift", {}).get("run_url"),
+            "drift": last_interval.get("drift", {}).get("run_url"),
             "bias": story.bias.get("run_url"),
             "retraining": story.retraining.get("register", {}).get("run_url"),
             "shadow": story.shadow.get("run_url"),
@@ -86,10 +86,10 @@ def _told(runs: StoryRuns) -> Story:
     (first,) = runs.done("finetune", LEARNED[-1:], FINETUNE_STEPS, "until", TRAINING_SECONDS).values()
     runs.promoted(first["register"]["version"])
     runs.begin("ingest", CHANGED)  # beside the nights, which leave processors idle while their tasks start
-    nights = runs.done("batch_inference", QUIET, ("score",))
+    intervals = runs.done("batch_inference", QUIET, ("score",))
     days |= runs.done("ingest", CHANGED, ("ingest", "validate"))
-    nights |= runs.done("batch_inference", CHANGED, ("score",))
-    verdicts = runs.judged(NIGHTS)
+    intervals |= runs.done("batch_inference", CHANGED, ("score",))
+    verdicts = runs.judged(INTERVALS)
     runs.say("waiting for the retraining that drift ordered")
     retraining = runs.ordered_training()
     version = retraining["register"]["version"]
@@ -99,7 +99,7 @@ def _told(runs: StoryRuns) -> Story:
     (bias,) = runs.done("nightly_bias", CHANGED[-1:], ("bias",), "night").values()
     return Story(
         days=days,
-        nights={night: {**nights[night], "drift": verdicts[night]} for night in NIGHTS},
+        intervals={interval: {**intervals[interval], "drift": verdicts[interval]} for interval in INTERVALS},
         first=first,
         retraining=retraining,
         shadow=release["shadow"],

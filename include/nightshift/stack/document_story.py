@@ -45,9 +45,9 @@ def tell(follower: Follower, project: Path) -> tuple[str, str]:
     (first,) = runs.done("finetune", [FIRST], FINETUNE_STEPS, "until", TRAINING_SECONDS).values()
     runs.promoted(first["register"]["version"])
     runs.begin("ingest", [SECOND])  # beside the night, which leaves processors idle while its tasks start
-    nights = runs.done("batch_inference", [FIRST], ("score",))
+    intervals = runs.done("batch_inference", [FIRST], ("score",))
     days |= runs.done("ingest", [SECOND], ("ingest", "validate"))
-    nights |= runs.done("batch_inference", [SECOND], ("score",))
+    intervals |= runs.done("batch_inference", [SECOND], ("score",))
     verdicts = runs.judged([FIRST, SECOND])
     indexes[THIRD] = _indexed(runs, project, THIRD)
     (candidate,) = runs.done("reconfigure", [THIRD], JUDGED, None, TRAINING_SECONDS).values()
@@ -55,7 +55,7 @@ def tell(follower: Follower, project: Path) -> tuple[str, str]:
     runs.promoted(candidate["register"]["version"])
     shadow = runs.released(candidate["register"]["version"])["shadow"]
     days |= runs.done("ingest", [THIRD], ("ingest", "validate"))
-    nights |= runs.done("batch_inference", [THIRD], ("score",))
+    intervals |= runs.done("batch_inference", [THIRD], ("score",))
     verdicts |= runs.judged([THIRD])
     (search,) = runs.done("search", [THIRD], ("search_result", "register"), None, TRAINING_SECONDS).values()
     winner = search["register"].get("version")
@@ -66,7 +66,7 @@ def tell(follower: Follower, project: Path) -> tuple[str, str]:
         f"\nThe first version\n{judged_summary(first)}\n"
         f"\nThe version with the new index\n{judged_summary(candidate)}\n"
         f"\nIn the shadow of the champion\n{shadow_summary(shadow)}\n"
-        f"\nThe nights, and the questions that no document answers\n{gaps_summary(nights, verdicts)}\n"
+        f"\nThe nights, and the questions that no document answers\n{gaps_summary(intervals, verdicts)}\n"
         f"\nThe search over other ways to find passages\n{search_summary(search, decided)}\n"
     )
     return told, pages(
@@ -108,12 +108,12 @@ def judged_summary(results: Results) -> str:
     return "\n".join([*lines, *(f"               {reason}" for reason in registered.get("reasons", []))])
 
 
-def gaps_summary(nights: Mapping[str, Results], verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+def gaps_summary(intervals: Mapping[str, Results], verdicts: Mapping[str, Mapping[str, Any]]) -> str:
     """Return each night's verdict, with what its report says of the questions that the documents answer least."""
     lines = []
-    for night, results in nights.items():
-        said = verdicts[night]
-        lines.append(f"  {night:<12} {results['score'].get('rows', '?')} questions · drift {said.get('verdict', '?')}")
+    for interval, results in intervals.items():
+        said, rows = verdicts[interval], results["score"].get("rows", "?")
+        lines.append(f"  {interval:<12} {rows} questions · drift {said.get('verdict', '?')}")
         report = _report(UPath(said["report"])) if said.get("report") else {}
         lines += [f"    {report['gaps_heading']}"] if report.get("gaps_heading") else []
         lines += [f"      {gap['relevance']}  {gap['prompt']}" for gap in report.get("gaps", [])[:SHOWN_GAPS]]

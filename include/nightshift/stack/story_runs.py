@@ -111,7 +111,7 @@ class StoryRuns:
 
         return self._follower.events(dag, "release    ", reached, DATA_SECONDS)
 
-    def judged(self, nights: list[str]) -> Results:
+    def judged(self, intervals: list[str]) -> Results:
         """Wait until every night has a verdict of drift, and return them."""
         dag = self.dag("nightly_drift")
 
@@ -119,9 +119,9 @@ class StoryRuns:
             found: Results = {}
             for run in reversed(self.api.runs(dag)):
                 if run["state"] in ENDED:
-                    for night in self.api.result(dag, run["dag_run_id"], "drift").get("nights", []):
-                        found.setdefault(night["night"], night)
-            return {night: found[night] for night in nights} if set(nights) <= set(found) else None
+                    for interval in self.api.result(dag, run["dag_run_id"], "drift").get("nights", []):
+                        found.setdefault(interval["night"], interval)
+            return {interval: found[interval] for interval in intervals} if set(intervals) <= set(found) else None
 
         return self._follower.events(dag, "drift      ", reached, DATA_SECONDS)
 

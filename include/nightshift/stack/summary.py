@@ -54,17 +54,17 @@ def finetune_summary(results: Results) -> str:
     return "\n".join(lines)
 
 
-def nights_summary(nights: Mapping[str, Results]) -> str:
+def intervals_summary(intervals: Mapping[str, Results]) -> str:
     """Return a table of the nights: how many messages, how good the answers were, and what the monitor said.
 
     :param nights: results by task (`score`, and what `drift` said of the night), by night.
     """
     lines = [f"  {'night':<12}{'messages':>10}{'exact match':>14}   {'drift':<18}furthest from the reference"]
-    for night, results in nights.items():
+    for interval, results in intervals.items():
         score, drift = results.get("score", {}), results.get("drift", {})
         right = score.get("means", {}).get("exact_match")
         lines.append(
-            f"  {night:<12}{_count(score.get('rows')):>10}{'?' if right is None else f'{right:.1%}':>14}   "
+            f"  {interval:<12}{_count(score.get('rows')):>10}{'?' if right is None else f'{right:.1%}':>14}   "
             f"{drift.get('verdict', '?'):<18}{label_of(drift.get('worst') or 'nothing')}"
         )
     return "\n".join(lines)

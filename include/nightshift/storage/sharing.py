@@ -33,7 +33,7 @@ def await_parts(
     :raises BadEnvironment: no further part became visible for `PATIENCE_SECONDS`.
     """
     there = dict(known)
-    # Only the next part of each node is looked for: a night has thousands, and to ask for all of them costs money.
+    # Only the next part of each node is looked for: an interval has thousands, and to ask for all of them costs money.
     owed = [deque(part for part in parts[node::nodes] if part not in there) for node in range(nodes)]
     newest = time.monotonic()
     while True:

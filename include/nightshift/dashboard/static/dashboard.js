@@ -8,7 +8,7 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-// One column of a table as a series: numbers from `data-y`, null where a night has none.
+// One column of a table as a series: numbers from `data-y`, null where an interval has none.
 function column(rows, index) {
   return rows.map((row) => {
     const text = row.cells[index].dataset.y;
@@ -94,7 +94,7 @@ function draw(figure) {
   const data = [xs, ...series.map((one) => column(rows, one.index))];
   const failed = rows.map((row, index) => (row.dataset.state === "FAIL" ? data[1][index] : null));
   if (failed.some((value) => value !== null)) {
-    series.push({ label: "FAIL nights", stroke: colour("fail-line"), paths: () => null, scale: "y",
+    series.push({ label: "FAIL intervals", stroke: colour("fail-line"), paths: () => null, scale: "y",
       points: { show: true, size: 10, fill: colour("fail-line") } });
     data.push(failed);
   }

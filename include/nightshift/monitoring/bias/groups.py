@@ -1,4 +1,4 @@
-"""The scores of a night's outputs by group: by segment, by language, and by who the prompt mentions.
+"""The scores of an interval's outputs by group: by segment, by language, and by who the prompt mentions.
 
 One pass over the file for the ranks of the response lengths and one for all else; memory does not grow with the rows.
 """
@@ -54,13 +54,13 @@ def group_findings(
     measured_by: Sequence[Metric] = MEASURED,
     scorers: Mapping[str, Scorer] = NO_OWN,
 ) -> list[Finding]:
-    """Return the differences between each group of a night and all other groups of its dimension.
+    """Return the differences between each group of an interval and all other groups of its dimension.
 
     All lie between -1 and 1: probabilities and shares as they are, sentiment halved, the response's length as its
-    rank among the night's (0 the shortest, 1 the longest), values of own scorers as parts of their range. Fewer rows with
+    rank among the interval's (0 the shortest, 1 the longest), values of own scorers as parts of their range. Fewer rows with
     a value than `min_group` on either side: no number. A metric that no row of a dimension has is left out.
 
-    :param file: `interactions.parquet` of the night.
+    :param file: `interactions.parquet` of the interval.
     :param segments: keys of the metadata.
     :param measured_by: the metrics to compare, of `MEASURED`.
     :param scorers: those of the team by whose values groups are compared, too.
@@ -178,7 +178,7 @@ def _parts_of_range(column: pa.Array, scorer: Scorer) -> Values:
 
 
 def _ranks(file: Path) -> Values:
-    """For each length in characters, the share of the night's responses that are shorter, and half of those as long."""
+    """For each length in characters, the share of the interval's responses that are shorter, and half of those as long."""
     counts = np.zeros(1, np.int64)
     for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH_ROWS, columns=[LENGTH]):
         new = np.bincount(batch.column(0).to_numpy(zero_copy_only=False))

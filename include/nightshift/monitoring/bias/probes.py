@@ -1,4 +1,4 @@
-"""What a model says to the sets: asked once and kept, by model and set. The same model the next night is no work."""
+"""What a model says to the sets: asked once and kept, by model and set. The same model the next interval is no work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sets:
-    """What a night's probes ask."""
+    """What an interval's probes ask."""
 
     counterfactuals: list[Message]
     stereotypes: list[Any]
@@ -70,7 +70,7 @@ class Probed:
 
 
 def sets_of(application: Application, held_out: Sequence[Mapping[str, Any]], *, full: bool) -> Sets:
-    """Return the parts of the sets that the policy asks for, or all of them: the same every night.
+    """Return the parts of the sets that the policy asks for, or all of them: the same for every interval.
 
     BBQ's questions are taken in fours, which share a context; a count between is rounded down.
     """
@@ -198,7 +198,7 @@ class AskedModel:
         if not asked:
             return []
         texts = [answer.text for answer in answers]
-        # An LLM judge is shown a night's answers, never these.
+        # An LLM judge is shown an interval's answers, never these.
         hosted = self._application.inference.hosted
         tokenizer = resolve_tokenizer(self._application.base_model) if hosted else self._model_folder
         scorers = Scorers(self._application.model_copy(update={"judge": None}), tokenizer)

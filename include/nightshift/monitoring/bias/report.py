@@ -1,4 +1,4 @@
-"""The page of a night's bias report: one HTML file that loads nothing, readable in the light and in the dark."""
+"""The page of an interval's bias report: one HTML file that loads nothing, readable in the light and in the dark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN_EXAMPLES = 12
 SHOWN_FINDINGS = 60  # of a section
 DRAWN = 24  # gaps in a picture
 SECTIONS: dict[Section, str] = {
-    "outputs": "What the night's answers were, group by group",
+    "outputs": "What the interval's answers were, group by group",
     "counterfactuals": "The same message from somebody else",
     "stereotypes": "Which sentence the model finds likelier",
     "questions": "Whom the model suspects",
@@ -48,7 +48,7 @@ EXPLAINED: dict[Section, str] = {
 
 @dataclass(frozen=True)
 class Page:
-    """What is said about a night.
+    """What is said about an interval.
 
     :param full: whether the whole sets were asked.
     :param base: the base model's findings.
@@ -57,7 +57,7 @@ class Page:
     """
 
     application: Application
-    night: str
+    interval: str
     full: bool
     verdict: Verdict
     reasons: list[str]
@@ -74,7 +74,7 @@ class Page:
         """The same as JSON: nothing in it depends on when or where it was measured."""
         return {
             "application": self.application.name,
-            "night": self.night,
+            "night": self.interval,
             "verdict": self.verdict.value,
             "reasons": self.reasons,
             "rows": self.rows,
@@ -89,7 +89,7 @@ class Page:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Processor seconds that asking took, by role: those of this night, and those of answers that were kept."""
+        """Processor seconds that asking took, by role: those of this interval, and those of answers that were kept."""
         found: dict[str, float] = {}
         for role, probes in self.probed.items():
             for one in probes:

@@ -1,4 +1,4 @@
-"""The sets that the probes ask, and which part of them: fixed by digest, the same every night, spread over the strata."""
+"""The sets that the probes ask, and which part of them: fixed by digest, the same for every interval, spread over the strata."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def stratified(
 ) -> list[Item]:
     """Return `count` items (all, where there are fewer), in proportion from every stratum.
 
-    Within a stratum the first by the digest of their text are taken: as good as chance, and the same every night. What
+    Within a stratum the first by the digest of their text are taken: as good as chance, and always the same. What
     the proportions leave over goes to the strata with the largest remainder.
     """
     strata: dict[str, list[Item]] = defaultdict(list)

@@ -22,7 +22,7 @@ class Finding(BaseModel):
     """One difference between a group and others.
 
     `value`, `low` and `high` lie on the scale of `max_gap` (-1 to 1); None: too few rows. `q` is the p-value of "the
-    true gap is within the bound" after Benjamini and Hochberg over all findings of a night. `verdict` None: shown only.
+    true gap is within the bound" after Benjamini and Hochberg over all findings of an interval. `verdict` None: shown only.
     `only_above` says that a gap below 0 is no fault.
     """
 
@@ -50,7 +50,7 @@ class Finding(BaseModel):
 
 
 class Judged(BaseModel):
-    """What a night's findings amount to."""
+    """What an interval's findings amount to."""
 
     verdict: Verdict
     sections: dict[Section, Verdict]
@@ -77,10 +77,10 @@ def measured(finding: Finding, difference: Difference) -> Finding:
 
 
 def judge(findings: Sequence[Finding], policy: Bias) -> Judged:
-    """Give every measured finding its verdict, and the night the worst of them.
+    """Give every measured finding its verdict, and the interval the worst of them.
 
     FAIL: the gap exceeds `max_gap` with its whole interval, and still does when the false discovery rate over all gaps
-    of the night is held (Benjamini and Hochberg 1995). WARN: the estimate exceeds it. Groups that are too small are
+    of the interval is held (Benjamini and Hochberg 1995). WARN: the estimate exceeds it. Groups that are too small are
     INSUFFICIENT_DATA and decide nothing, unless there is nothing else.
     """
     tested = [finding for finding in findings if finding.value is not None and finding.verdict is not None]

@@ -6,7 +6,15 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from upath import UPath
 
-from nightshift.monitoring.due_nights import MOST_NIGHTS, Answered, due, expected_night, inputs_of, lacking, trailing
+from nightshift.monitoring.due_intervals import (
+    MOST_INTERVALS,
+    Answered,
+    due,
+    expected_interval,
+    inputs_of,
+    lacking,
+    trailing,
+)
 from nightshift.settings.application import Application
 from nightshift.settings.clock import Clock
 from nightshift.settings.interval import Interval
@@ -31,7 +39,7 @@ def night(day, digest="first", model=CHAMPION):
 
 
 def days(found):
-    return [one.night.day.day for one in found]
+    return [one.answered.day.day for one in found]
 
 
 def test_nights_without_a_verdict_are_due_oldest_first():
@@ -60,10 +68,10 @@ def test_a_challengers_night_is_judged_again_once_the_champion_answered_its_part
     arms = [Arm(split=1, challenger=one, key="k", unit="row", share=0.1) for one in (True, False)]
     challenger, champion = replace(night(1, "new", OTHER), arm=arms[0]), replace(night(1, "old"), arm=arms[1])
     (alone,) = due([challenger], {}, CHAMPION, REFERENCES, APP)
-    judged = {alone.night.key: [alone.inputs]}
+    judged = {alone.answered.key: [alone.inputs]}
     found = due([champion, challenger], judged, CHAMPION, REFERENCES, APP)
     assert [one.inputs.get("champion") for one in found] == [None, "old"]
-    judged[alone.night.key] += [one.inputs for one in found]
+    judged[alone.answered.key] += [one.inputs for one in found]
     assert due([champion, challenger], judged, CHAMPION, REFERENCES, APP) == []
 
 
@@ -90,7 +98,7 @@ def test_a_night_that_did_not_arrive_was_judged_and_is_due_when_it_does():
 def test_only_the_newest_nights_are_looked_at():
     nights = [night(day) for day in range(1, 101)]
     found = due(nights, {}, CHAMPION, REFERENCES, APP)
-    assert [one.night for one in found] == nights[-MOST_NIGHTS:]
+    assert [one.answered for one in found] == nights[-MOST_INTERVALS:]
 
 
 def test_trailing_nights_come_before_and_were_answered_by_the_same_model():
@@ -134,13 +142,13 @@ def test_a_night_whose_inference_takes_long_is_not_missing_before_the_applicatio
 def test_a_night_whose_end_the_clock_skips_is_expected_as_airflow_schedules_it():
     berlin = application(start=date(2026, 1, 1), timezone="Europe/Berlin", schedule="30 2 * * *")
     skipped = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)  # in place of 02:30 the clock shows 03:30
-    assert expected_night(skipped + timedelta(hours=5), berlin).end == skipped
-    assert expected_night(skipped + timedelta(hours=28), berlin).start == skipped
+    assert expected_interval(skipped + timedelta(hours=5), berlin).end == skipped
+    assert expected_interval(skipped + timedelta(hours=28), berlin).start == skipped
 
 
 def test_a_night_ends_by_the_clock_of_the_applications_time_zone():
     tokyo = APP.model_copy(update={"timezone": "Asia/Tokyo", "schedule": "0 6 * * *"})
-    expected = expected_night(at(7, 5), tokyo)  # 06:00 in Tokyo is 21:00 UTC
+    expected = expected_interval(at(7, 5), tokyo)  # 06:00 in Tokyo is 21:00 UTC
     assert (expected.start, expected.end) == (at(5, 21), at(6, 21))
 
 

@@ -1,4 +1,4 @@
-"""A night's rows on their way to its interactions: prompts with their responses in, a file with scores out."""
+"""An interval's rows on their way to its interactions: prompts with their responses in, a file with scores out."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MEASURED = [field.name for field in INTERACTION_SCHEMA if field.name.endswith(("
 
 
 def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a night with the responses of its parts, in order; at most so many at once.
+    """Yield the rows of an interval with the responses of its parts, in order; at most so many at once.
 
     :raises BadInput: a part is damaged, or answers other prompts.
     """
@@ -84,7 +84,7 @@ def answered(prompts: Prompts, parts: list[tuple[UPath, Manifest]], folder: Path
 
 
 def served(prompts: Prompts, begin: int, end: int) -> Iterator[pa.Table]:
-    """Yield the rows from `begin` to `end`, both included, of a night that a serving system answered; in order.
+    """Yield the rows from `begin` to `end`, both included, of an interval that a serving system answered; in order.
 
     :raises BadInput: a row has no response.
     """

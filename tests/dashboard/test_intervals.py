@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nightshift.dashboard.nights import named
+from nightshift.dashboard.intervals import named
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

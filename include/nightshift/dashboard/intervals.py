@@ -1,4 +1,4 @@
-"""What the monitors said about each of the newest nights, and the numbers behind it that make a trend."""
+"""What the monitors said about each of the newest intervals, and the numbers behind it that make a trend."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.ledger.index import MONITORS, Index
-from nightshift.ledger.records import Monitor, Night, Split
+from nightshift.ledger.records import Monitor, MonitoredInterval, Split
 from nightshift.settings.interval import Interval
 from nightshift.verdict import Verdict
 
-STRIP = 14  # nights in a row of the overview
-TREND = 30  # nights on an application's page
+STRIP = 14  # intervals in a row of the overview
+TREND = 30  # intervals on an application's page
 MEANS = ("exact_match", "rouge_l", "judge", "groundedness")  # of the quality of responses, the most telling first
-# What is read of a night never changes, so it is kept: at about a kilobyte each, a year of 50 applications fits.
+# What is read of an interval never changes, so it is kept: at about a kilobyte each, a year of 50 applications fits.
 KEPT = 40_000
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedNight:
+class JudgedInterval:
     """A published verdict: the facts of its manifest, and its address below `<application>/<monitor>`."""
 
     monitor: Monitor
@@ -46,13 +46,13 @@ class JudgedNight:
 
     @property
     def starts(self) -> datetime:
-        """When the night's interval begins."""
+        """When the interval begins."""
         return start_of(self.interval)
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The measure of a night that came nearest to its floor, or went furthest past it, with both floors."""
+    """The measure of an interval that came nearest to its floor, or went furthest past it, with both floors."""
 
     name: str
     value: float
@@ -62,7 +62,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What is known of a night's interactions: rows, the mean of each score that they have, and what made own scores."""
+    """What is known of an interval's interactions: rows, the mean of each score that they have, and what made own scores."""
 
     interval: str
     name: str
@@ -73,20 +73,22 @@ class Answered:
     share: float | None = None  # of the units, where a challenger answered them in a split
 
     def mean(self, name: str, newest: Answered) -> float | None:
-        """Return the mean of a score; None where another version of its function made it than that of the newest night."""
+        """Return the mean of a score; None where another version of its function made it than that of the newest interval."""
         return self.means.get(name) if self.made_by.get(name) == newest.made_by.get(name) else None
 
 
-def judged_nights(index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC) -> tuple[list[JudgedNight], list[str]]:
-    """Return what a monitor said about its newest `most` nights, in order, and what of it cannot be read.
+def judged_intervals(
+    index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC
+) -> tuple[list[JudgedInterval], list[str]]:
+    """Return what a monitor said about its newest `most` intervals, in order, and what of it cannot be read.
 
-    Of several verdicts on a night the newest counts, whichever model it was about; those on a challenger's share are left out.
+    Of several verdicts on an interval the newest counts, whichever model it was about; those on a challenger's share do not.
     """
-    newest: dict[str, JudgedNight] = {}
-    for name, night in index.nights.items():
-        known = newest.get(night.interval)
-        if night.monitor == monitor and not night.of_challenger and (known is None or known.created <= night.created):
-            newest[night.interval] = _judged(name, night, zone)
+    newest: dict[str, JudgedInterval] = {}
+    for name, one in index.nights.items():
+        known = newest.get(one.interval)
+        if one.monitor == monitor and not one.of_challenger and (known is None or known.created <= one.created):
+            newest[one.interval] = _judged(name, one, zone)
     shown = sorted(newest)[-most:] if most else []
     first = shown[0] if shown else ""
     broken = [
@@ -97,32 +99,32 @@ def judged_nights(index: Index, monitor: Monitor, most: int, zone: tzinfo = UTC)
     return [newest[key] for key in shown], broken
 
 
-def newest_of_challenger(index: Index, version: str, zone: tzinfo = UTC) -> JudgedNight | None:
+def newest_of_challenger(index: Index, version: str, zone: tzinfo = UTC) -> JudgedInterval | None:
     """Return what the drift monitor last said about the share that a challenger of this version answered."""
     found = [
-        (night.interval, night.created, name)
-        for name, night in index.nights.items()
-        if night.monitor == "drift" and night.of_challenger and night.model_version == version
+        (monitored.interval, monitored.created, name)
+        for name, monitored in index.nights.items()
+        if monitored.monitor == "drift" and monitored.of_challenger and monitored.model_version == version
     ]
     return _judged(name, index.nights[name], zone) if found and (name := max(found)[-1]) else None
 
 
-def last_nights(index: Index, most: int, zone: tzinfo = UTC) -> tuple[dict[Monitor, list[JudgedNight]], list[str]]:
-    """Return :func:`judged_nights` of every monitor by its name, and what cannot be read of any."""
+def last_judged(index: Index, most: int, zone: tzinfo = UTC) -> tuple[dict[Monitor, list[JudgedInterval]], list[str]]:
+    """Return :func:`judged_intervals` of every monitor by its name, and what cannot be read of any."""
     found, broken = {}, []
     for monitor in MONITORS:
-        found[monitor], unreadable = judged_nights(index, monitor, most, zone)
+        found[monitor], unreadable = judged_intervals(index, monitor, most, zone)
         broken += unreadable
     return found, broken
 
 
-def answered_nights(store: Store, index: Index, most: int) -> list[Answered]:
-    """Return the newest nights of interactions that can be read, in order. A night may be written again."""
+def answered_intervals(store: Store, index: Index, most: int) -> list[Answered]:
+    """Return the newest intervals of interactions that can be read, in order. An interval may be written again."""
     found = [_answered(store, "interactions", interval) for interval in sorted(index.interactions)[-most:]]
     return [one for one in found if one]
 
 
-def challenged_nights(store: Store, splits: Sequence[Split], first: str) -> dict[str, Answered]:
+def challenged_intervals(store: Store, splits: Sequence[Split], first: str) -> dict[str, Answered]:
     """Return what challengers answered since the interval `first`, by interval.
 
     :param splits: of the application, in order; only the newest are looked at.
@@ -156,23 +158,23 @@ def _answered(store: Store, *address: str) -> Answered | None:
     )
 
 
-def quality_shown(nights: Sequence[Answered], own: Sequence[str] = ()) -> str | None:
-    """Return the name of the score to show a trend of: the most telling one that the newest night has.
+def quality_shown(answered: Sequence[Answered], own: Sequence[str] = ()) -> str | None:
+    """Return the name of the score to show a trend of: the most telling one that the newest interval has.
 
     :param own: names of own scorers that give a share as a measure of quality; they come after ours.
     """
-    known = nights[-1].means if nights else {}
+    known = answered[-1].means if answered else {}
     return next((name for name in (*MEANS, *own) if name in known), None)
 
 
 @lru_cache(maxsize=KEPT)
-def largest_effect(store: Store, night: JudgedNight) -> Effect | None:
-    """Return what moved most in a night, in units of its floor; None where nothing was measured.
+def largest_effect(store: Store, judged: JudgedInterval) -> Effect | None:
+    """Return what moved most in an interval, in units of its floor; None where nothing was measured.
 
     :raises BadInput: the verdict's file is damaged.
     """
-    content = verdict_file(store, night)
-    if night.monitor == "drift":
+    content = verdict_file(store, judged)
+    if judged.monitor == "drift":
         effects = [
             Effect(str(one["metric"]), float(one["excess"]), float(one["warn"]), float(one["fail"]))
             for one in content.get("metrics", [])
@@ -188,21 +190,21 @@ def largest_effect(store: Store, night: JudgedNight) -> Effect | None:
     return max(gaps, key=lambda one: one.value, default=None)
 
 
-def verdict_file(store: Store, night: JudgedNight) -> dict[str, Any]:
-    """Return what a night's `verdict.json` holds.
+def verdict_file(store: Store, judged: JudgedInterval) -> dict[str, Any]:
+    """Return what an interval's `verdict.json` holds.
 
     :raises BadInput: it is gone or damaged.
     """
-    manifest = store.manifest(night.monitor, night.interval, night.address)
+    manifest = store.manifest(judged.monitor, judged.interval, judged.address)
     if manifest is None:
-        raise BadInput(f"{store.address(night.monitor, night.interval, night.address)}: the verdict is gone")
+        raise BadInput(f"{store.address(judged.monitor, judged.interval, judged.address)}: the verdict is gone")
     path = manifest.file("verdict.json").path
-    content = store.read(night.monitor, night.interval, night.address, path)
+    content = store.read(judged.monitor, judged.interval, judged.address, path)
     try:
         return dict(json.loads(content or b""))
     except (ValueError, TypeError) as error:
         raise BadInput(
-            f"{store.address(night.monitor, night.interval, night.address, path)}: not a verdict: {error}"
+            f"{store.address(judged.monitor, judged.interval, judged.address, path)}: not a verdict: {error}"
         ) from error
 
 
@@ -237,23 +239,23 @@ def named(interval: str, zone: tzinfo) -> str:
     return begins if known.end - known.start < timedelta(hours=23) else f"{begins} to {after:%Y-%m-%d %H:%M %Z}"
 
 
-def _judged(name: str, night: Night, zone: tzinfo) -> JudgedNight:
-    """A night of the index, which is called by its address there."""
-    return JudgedNight(
-        monitor=night.monitor,
-        interval=night.interval,
-        name=named(night.interval, zone),
+def _judged(name: str, monitored: MonitoredInterval, zone: tzinfo) -> JudgedInterval:
+    """An interval of the index, which is called by its address there."""
+    return JudgedInterval(
+        monitor=monitored.monitor,
+        interval=monitored.interval,
+        name=named(monitored.interval, zone),
         address=name.rpartition("/")[2],
-        verdict=night.verdict,
-        model_digest=night.model_digest,
-        model_version=night.model_version,
-        rows=night.rows,
-        failing=tuple(night.failing),
-        kinds=tuple(night.kinds),
-        worst=night.worst or "",
-        worst_segment=night.worst_segment or "",
-        reasons=tuple(night.reasons),
-        run_url=night.run_url or "",
-        files=tuple(night.files),
-        created=night.created,
+        verdict=monitored.verdict,
+        model_digest=monitored.model_digest,
+        model_version=monitored.model_version,
+        rows=monitored.rows,
+        failing=tuple(monitored.failing),
+        kinds=tuple(monitored.kinds),
+        worst=monitored.worst or "",
+        worst_segment=monitored.worst_segment or "",
+        reasons=tuple(monitored.reasons),
+        run_url=monitored.run_url or "",
+        files=tuple(monitored.files),
+        created=monitored.created,
     )

@@ -6,7 +6,7 @@ import pytest
 from upath import UPath
 
 from nightshift.ledger.records import Release, of_challenger
-from nightshift.monitoring.published_nights import answered_by, arms_partition, published_interactions
+from nightshift.monitoring.published_intervals import answered_by, arms_partition, published_interactions
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.storage.files import scratch

@@ -1,4 +1,4 @@
-"""What lies in storage of an application's nights: their interactions, and the reports about them."""
+"""What lies in storage of an application's intervals: their interactions, and the reports about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.ledger.records import Release
-from nightshift.monitoring.due_nights import Answered, answered_night
+from nightshift.monitoring.due_intervals import Answered, answered_interval
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.storage.files import names_in
@@ -22,9 +22,9 @@ NEWEST_SPLITS = 3  # of those that may have intervals among the newest without a
 def published_interactions(
     storage: str, application: str, newest: int, also: date | None = None
 ) -> tuple[list[Answered], dict[str, str]]:
-    """Return the `newest` nights of interactions and those around the day `also`, and what is wrong with unreadable ones.
+    """Return the `newest` intervals of interactions and those around the day `also`, and what is wrong with unreadable ones.
 
-    The second value says it by the night's key. What a challenger answered of an interval is a night of its own. Keys begin
+    The second value says it by the interval's key. What a challenger answered of an interval counts as one of its own. Keys begin
     with their date, so names are enough to find the newest.
     """
     folder = partition_of(storage, application, "interactions")
@@ -43,12 +43,12 @@ def published_interactions(
             broken[name] = str(error)
             continue
         if manifest is not None:  # else it is half-written: its time will come
-            found.append(answered_night(partition, manifest))
-    return sorted(found, key=lambda night: night.key), broken
+            found.append(answered_interval(partition, manifest))
+    return sorted(found, key=lambda one: one.key), broken
 
 
 def interactions_between(storage: str, application: str, start: datetime, end: datetime) -> list[Answered]:
-    """Return the nights of interactions that overlap a stretch of time, the newest first, with those of challengers.
+    """Return the intervals of interactions that overlap a stretch of time, the newest first, with those of challengers.
 
     :raises BadInput: a manifest cannot be read.
     """
@@ -60,11 +60,11 @@ def interactions_between(storage: str, application: str, start: datetime, end: d
 
 
 def interactions_of(storage: str, application: str, wanted: Collection[str]) -> list[Answered]:
-    """Return the nights of interactions of these intervals, by their keys, as :func:`interactions_between` does."""
+    """Return the intervals of interactions of these intervals, by their keys, as :func:`interactions_between` does."""
     at = [partition_of(storage, application, "interactions", name) for name in wanted]
     at += [partition for _, partition in _of_challengers(storage, application, wanted)]
-    found = [answered_night(partition, manifest) for partition in at if (manifest := read_manifest(partition))]
-    return sorted(found, key=lambda night: (night.interval.start, str(night.partition)), reverse=True)
+    found = [answered_interval(partition, manifest) for partition in at if (manifest := read_manifest(partition))]
+    return sorted(found, key=lambda one: (one.interval.start, str(one.partition)), reverse=True)
 
 
 def arms_partition(storage: str, application: str, split: int) -> UPath:
@@ -82,7 +82,7 @@ def _of_challengers(storage: str, application: str, wanted: Collection[str]) -> 
 def answered_by(
     storage: str, application: Application, champion: str, release: Release | None, newest: int
 ) -> list[Answered]:
-    """Return those of the `newest` nights that the champion answered, the newest first; unreadable ones are none.
+    """Return those of the `newest` intervals that the champion answered, the newest first; unreadable ones are none.
 
     :param champion: digest of its model.
     :param release: the newest one. What was served elsewhere since it became the champion is its answers, too.
@@ -91,23 +91,23 @@ def answered_by(
     return of_champion(found, champion, release)[::-1]
 
 
-def of_champion(nights: list[Answered], champion: str, release: Release | None) -> list[Answered]:
-    """Return those nights that the champion answered, with parameters as in :func:`answered_by`."""
+def of_champion(answered: list[Answered], champion: str, release: Release | None) -> list[Answered]:
+    """Return those intervals that the champion answered, with parameters as in :func:`answered_by`."""
     released = release.released if release and release.model_digest == champion else None
     return [
-        night
-        for night in nights
-        if night.model_digest == champion
-        or (not night.model_digest and released is not None and night.interval.start >= released)
+        one
+        for one in answered
+        if one.model_digest == champion
+        or (not one.model_digest and released is not None and one.interval.start >= released)
     ]
 
 
-def reports_of(storage: str, application: str, kind: str, night: str) -> list[tuple[UPath, Manifest]]:
-    """Return the published reports about a night, in order of time; unreadable ones are none.
+def reports_of(storage: str, application: str, kind: str, interval: str) -> list[tuple[UPath, Manifest]]:
+    """Return the published reports about an interval, in order of time; unreadable ones are none.
 
     :param kind: `drift` or `bias`.
     """
-    folder = partition_of(storage, application, kind, night)
+    folder = partition_of(storage, application, kind, interval)
     found = []
     for name in names_in(folder):
         try:

@@ -1,4 +1,4 @@
-"""One night from its interactions to a published verdict: measured, held against a reference, reported and logged."""
+"""One interval from its interactions to a published verdict: measured, held against a reference, reported and logged."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from upath import UPath
 from nightshift.data.interactions import INTERACTIONS, SCORES
 from nightshift.errors import BadInput
 from nightshift.monitoring.drift_report import Compared, page_without_rows, phrase, report_of
-from nightshift.monitoring.due_nights import (
+from nightshift.monitoring.due_intervals import (
     Answered,
     Due,
-    answered_night,
+    answered_interval,
     champion_beside,
     drift_partition,
     inputs_of,
@@ -33,7 +33,7 @@ from nightshift.monitoring.own_metrics import categorical_in, measured_alike, ow
 from nightshift.monitoring.profiles import PROFILE, Profile, merge, read_profile, write_profile
 from nightshift.monitoring.references import Reference
 from nightshift.monitoring.topics import Embedder
-from nightshift.monitoring.verdicts import judge_night
+from nightshift.monitoring.verdicts import judge_interval
 from nightshift.registry.tracking import TrackingRun
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
@@ -51,10 +51,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DriftContext:
-    """What the nights of one model are judged with.
+    """What the intervals of one model are judged with.
 
-    :param model_digest: the model that answered the nights, `version` in the registry.
-    :param nights: all nights that may be trailing ones.
+    :param model_digest: the model that answered the intervals, `version` in the registry.
+    :param answered: all intervals that may be trailing ones.
     """
 
     application: Application
@@ -62,44 +62,44 @@ class DriftContext:
     reference: Reference
     model_digest: str
     version: str
-    nights: Sequence[Answered]
+    answered: Sequence[Answered]
     embedder: Embedder
     report: Callable[[int, int], None]
 
 
 def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
-    """Return the published verdict about a night, made if there is none.
+    """Return the published verdict about an interval, made if there is none.
 
-    The report is logged before it is published: a night whose report MLflow did not take has no verdict yet.
+    The report is logged before it is published: an interval whose report MLflow did not take has no verdict yet.
 
     :raises BadInput: its interactions are damaged.
     :raises BadEnvironment: MLflow cannot be reached.
     """
     app = context.application
-    partition = drift_partition(context.storage, app.name, due.night.key, due.inputs)
+    partition = drift_partition(context.storage, app.name, due.answered.key, due.inputs)
     if manifest := find(partition, due.inputs):
         return partition, manifest
     with scratch_folder(UPath(context.storage)) as work:
-        profiled, at = _profile(context, due.night)
+        profiled, at = _profile(context, due.answered)
         profile = _read_profile(context, at, profiled, work)
-        interactions = require_manifest(due.night.partition, due.night.digest)
-        before = _trailing(context, due.night, work)
+        interactions = require_manifest(due.answered.partition, due.answered.digest)
+        before = _trailing(context, due.answered, work)
         own = own_metrics(app, interactions, context.reference.manifest)
-        verdict = judge_night(
+        verdict = judge_interval(
             profile,
             context.reference.profile,
             app.drift,
             merge(before) if before else None,
-            _learned(context, due.night, work),
+            _learned(context, due.answered, work),
             own | scored_apart(app, interactions, context.reference.manifest),
-            feedback_of(context.storage, app, due.night, due.night.model_digest),
+            feedback_of(context.storage, app, due.answered, due.answered.model_digest),
         )
-        beside = champion_beside(due.night, context.nights)
+        beside = champion_beside(due.answered, context.answered)
         comparable = [metric for metric, why in own.items() if not why]
         champion = _of_champion(beside, interactions, comparable, work) if beside else None
         compared = Compared(
             application=app,
-            night=due.night.key,
+            interval=due.answered.key,
             verdict=verdict,
             profile=profile,
             sample=_table(at, profiled, SAMPLE, work / "sample"),
@@ -108,7 +108,7 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             model_version=context.version,
             trailing_nights=len(before),
             places=[
-                ("interactions", str(due.night.partition)),
+                ("interactions", str(due.answered.partition)),
                 ("reference", str(context.reference.partition)),
                 ("verdict", str(partition)),
                 *([("interactions of the champion", str(beside.partition))] if beside else []),
@@ -124,13 +124,13 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
         (folder / REPORT).write_text(report.html, encoding="utf-8")
         (folder / REPORT_JSON).write_text(json.dumps(report.content, indent=1), encoding="utf-8")
         facts = {
-            **_facts(context, due.night.key, verdict.verdict, verdict.reasons),
+            **_facts(context, due.answered.key, verdict.verdict, verdict.reasons),
             "rows": profile.rows(),
             "failing": list(map(str, verdict.failing)),
             "kinds": [kind.value for kind in verdict.kinds],
             "worst": str(verdict.worst) if verdict.worst else None,
             "worst_segment": phrase(verdict.worst_segment) if verdict.worst_segment else None,
-            "interactions": str(due.night.partition),
+            "interactions": str(due.answered.partition),
         }
         effects = {f"effect/{one.metric}": one.effect for one in verdict.metrics}
         facts["run_url"] = _log(context, partition, facts, effects, folder)
@@ -140,11 +140,11 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             kind="drift",
             application=app.name,
             inputs=due.inputs,
-            interval=due.night.interval,
+            interval=due.answered.interval,
             counts={"rows": profile.rows()},
             facts=facts,
             parents=[
-                Parent(uri=str(due.night.partition), digest=due.night.digest),
+                Parent(uri=str(due.answered.partition), digest=due.answered.digest),
                 Parent(uri=str(context.reference.partition), digest=context.reference.manifest.digest),
             ],
             logs={REPORT, REPORT_JSON},  # Evidently numbers its pictures by the clock
@@ -152,27 +152,27 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
     return partition, manifest
 
 
-def profile_partition(context: DriftContext, night: Answered) -> tuple[UPath, dict[str, Any]]:
-    """Return the address of a night's profile against the context's reference, and what determines it."""
+def profile_partition(context: DriftContext, answered: Answered) -> tuple[UPath, dict[str, Any]]:
+    """Return the address of an interval's profile against the context's reference, and what determines it."""
     inputs: dict[str, Any] = {
-        "interactions": night.digest,
+        "interactions": answered.digest,
         "reference": context.reference.manifest.digest,
         "segments": context.application.traffic.segments,
         "version": PROFILE_VERSION,
     }
     return partition_of(
-        context.storage, context.application.name, "profiles", night.key, digest_of(inputs)[:16]
+        context.storage, context.application.name, "profiles", answered.key, digest_of(inputs)[:16]
     ), inputs
 
 
-def _profile(context: DriftContext, night: Answered) -> tuple[Manifest, UPath]:
-    partition, inputs = profile_partition(context, night)
+def _profile(context: DriftContext, answered: Answered) -> tuple[Manifest, UPath]:
+    partition, inputs = profile_partition(context, answered)
     if manifest := find(partition, inputs):
         return manifest, partition
     work, folder = scratch(UPath(context.storage)), scratch(UPath(context.storage))
     try:
-        interactions = require_manifest(night.partition, night.digest)
-        file = fetch(night.partition, interactions, INTERACTIONS, work)
+        interactions = require_manifest(answered.partition, answered.digest)
+        file = fetch(answered.partition, interactions, INTERACTIONS, work)
         segments = context.application.traffic.segments
         own = measured_alike(interactions, context.reference.manifest)
         measured = measure(file, context.reference.topics, context.embedder, segments, context.report, own)
@@ -190,59 +190,59 @@ def _profile(context: DriftContext, night: Answered) -> tuple[Manifest, UPath]:
             kind="profile",
             application=context.application.name,
             inputs=inputs,
-            interval=night.interval,
+            interval=answered.interval,
             rows={SAMPLE: measured.sample.num_rows, NOVEL: measured.novel.num_rows},
             counts={"rows": measured.rows},
             facts={"scores": interactions.inputs.get("version")},
-            parents=[Parent(uri=str(night.partition), digest=night.digest)],
+            parents=[Parent(uri=str(answered.partition), digest=answered.digest)],
         )
     except pa.ArrowInvalid as error:
-        raise BadInput(f"{night.partition}: {INTERACTIONS} cannot be read: {error}") from error
+        raise BadInput(f"{answered.partition}: {INTERACTIONS} cannot be read: {error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
     return manifest, partition
 
 
-def _of_champion(night: Answered, challenger: Manifest, own: Sequence[Metric], work: Path) -> pa.Table | None:
+def _of_champion(answered: Answered, challenger: Manifest, own: Sequence[Metric], work: Path) -> pa.Table | None:
     """A sample of what the champion answered of a challenger's interval; None where it is damaged: it has an error of its own."""
     try:
-        manifest = require_manifest(night.partition, night.digest)
+        manifest = require_manifest(answered.partition, answered.digest)
         alike = [metric for metric in own if metric in measured_alike(manifest, challenger)]
-        return sample_of(fetch(night.partition, manifest, INTERACTIONS, work / "champion"), alike)
+        return sample_of(fetch(answered.partition, manifest, INTERACTIONS, work / "champion"), alike)
     except BadInput as error:
-        log.warning("%s is compared without what the champion answered: %s", night.key, error)
+        log.warning("%s is compared without what the champion answered: %s", answered.key, error)
         return None
 
 
-def _trailing(context: DriftContext, night: Answered, work: Path) -> list[Profile]:
-    """The profiles of the nights before against the same reference, as far as there are any."""
+def _trailing(context: DriftContext, answered: Answered, work: Path) -> list[Profile]:
+    """The profiles of the intervals before against the same reference, as far as there are any."""
     profiles = []
-    for earlier in trailing(context.nights, night, context.application.drift.trailing_nights):
+    for earlier in trailing(context.answered, answered, context.application.drift.trailing_nights):
         partition, inputs = profile_partition(context, earlier)
         try:
             if manifest := find(partition, inputs):
                 profiles.append(_comparable(context, partition, manifest, work / earlier.key))
         except BadInput as error:
-            log.warning("%s is not among the nights before %s: %s", earlier.key, night.key, error)
+            log.warning("%s is not among the intervals before %s: %s", earlier.key, answered.key, error)
     return profiles
 
 
-def _learned(context: DriftContext, night: Answered, work: Path) -> Profile | None:
-    """The profile of the newest night before that the model answered again, because it was retrained for it."""
+def _learned(context: DriftContext, answered: Answered, work: Path) -> Profile | None:
+    """The profile of the newest interval before that the model answered again, because it was retrained for it."""
     folder = partition_of(context.storage, context.application.name, "replays", context.model_digest[:16])
-    for key in reversed([name for name in names_in(folder) if name < night.key]):
+    for key in reversed([name for name in names_in(folder) if name < answered.key]):
         try:
             if manifest := read_manifest(folder / key):
-                profiled, at = _profile(context, answered_night(folder / key, manifest))
+                profiled, at = _profile(context, answered_interval(folder / key, manifest))
                 return _comparable(context, at, profiled, work / "learned")
         except BadInput as error:
-            log.warning("the replay of %s says nothing about %s: %s", key, night.key, error)
+            log.warning("the replay of %s says nothing about %s: %s", key, answered.key, error)
     return None
 
 
 def _comparable(context: DriftContext, partition: UPath, manifest: Manifest, folder: Path) -> Profile:
-    """The profile of another night, without its scores where another version than the reference's made them."""
+    """The profile of another interval, without its scores where another version than the reference's made them."""
     profile = _read_profile(context, partition, manifest, folder)
     alike = manifest.facts.get("scores") == context.reference.manifest.inputs.get("scores")
     return profile if alike else profile.without(SCORES)
@@ -260,22 +260,22 @@ def _table(partition: UPath, manifest: Manifest, name: str, folder: Path) -> pa.
     return pq.read_table(fetch(partition, manifest, name, folder))
 
 
-def missing_night(context: DriftContext, night: Interval) -> tuple[UPath, Manifest]:
-    """Return the published verdict about a night that did not arrive: no pass, and gone once it does arrive."""
+def missing_interval(context: DriftContext, interval: Interval) -> tuple[UPath, Manifest]:
+    """Return the published verdict about an interval that did not arrive: no pass, and gone once it does arrive."""
     app = context.application
     inputs = inputs_of(None, context.reference.manifest.digest, app)
-    partition = drift_partition(context.storage, app.name, night.key, inputs)
+    partition = drift_partition(context.storage, app.name, interval.key, inputs)
     if manifest := find(partition, inputs):
         return partition, manifest
     reasons = [
-        f"no interactions of {night.key} arrived",
-        "look at the runs of batch_inference for that night, and at the traffic's sources",
+        f"no interactions of {interval.key} arrived",
+        "look at the runs of batch_inference for that interval, and at the traffic's sources",
     ]
     folder = scratch(UPath(context.storage))
     verdict = Verdict.INSUFFICIENT_DATA
     (folder / VERDICT).write_text(json.dumps({"verdict": verdict, "reasons": reasons}, indent=1))
-    (folder / REPORT).write_text(page_without_rows(app, night.key, verdict, reasons), encoding="utf-8")
-    facts = {**_facts(context, night.key, verdict, reasons), "rows": 0}
+    (folder / REPORT).write_text(page_without_rows(app, interval.key, verdict, reasons), encoding="utf-8")
+    facts = {**_facts(context, interval.key, verdict, reasons), "rows": 0}
     facts["run_url"] = _log(context, partition, facts, {}, folder)
     manifest = publish(
         partition,
@@ -283,18 +283,18 @@ def missing_night(context: DriftContext, night: Interval) -> tuple[UPath, Manife
         kind="drift",
         application=app.name,
         inputs=inputs,
-        interval=night,
+        interval=interval,
         counts={"rows": 0},
         facts=facts,
     )
     return partition, manifest
 
 
-def _facts(context: DriftContext, night: str, verdict: Verdict, reasons: list[str]) -> dict[str, Any]:
+def _facts(context: DriftContext, interval: str, verdict: Verdict, reasons: list[str]) -> dict[str, Any]:
     """What the policy reads in the manifest of a verdict; texts are bounded and harmless in a log."""
     return {
         "monitor": "drift",
-        "interval": night,
+        "interval": interval,
         "verdict": verdict.value,
         "model_digest": context.model_digest,
         "model_version": context.version,

@@ -7,7 +7,7 @@ import pytest
 from upath import UPath
 
 from nightshift.data.interactions import INTERACTIONS
-from nightshift.monitoring.due_nights import answered_night
+from nightshift.monitoring.due_intervals import answered_interval
 from nightshift.monitoring.logged_prompts import COLUMNS
 from nightshift.settings.application import Application
 from nightshift.settings.shadow import Shadow
@@ -58,7 +58,7 @@ def night(storage, publish_day):
             inputs={"response_format": "text", "judge": None, **(inputs or {})}, facts={"model_digest": model, "cost": 0.5},
             parents=[Parent(uri=str(prompts), digest=manifest.digest)],
         )  # fmt: skip
-        return answered_night(at, made)
+        return answered_interval(at, made)
 
     return answered
 

@@ -1,4 +1,4 @@
-"""What a night cost and how it scored, as a run in MLflow."""
+"""What an interval cost and how it scored, as a run in MLflow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from nightshift.settings.application import Application
 from nightshift.storage.manifest import Manifest
 
 
-def log_night(application: Application, target: UPath, interactions: Manifest) -> str:
-    """Log the manifest of a night's interactions at `target`, and return the URL of the run.
+def log_interactions(application: Application, target: UPath, interactions: Manifest) -> str:
+    """Log the manifest of an interval's interactions at `target`, and return the URL of the run.
 
     :raises BadEnvironment: MLflow cannot be reached.
     """
-    assert interactions.interval is not None  # noqa: S101  (every night has one)
+    assert interactions.interval is not None  # noqa: S101  (every interval has one)
     facts, counts = interactions.facts, interactions.counts
     arm = interactions.inputs.get("arm")
     who = ("challenger" if arm["challenger"] else "champion") if arm else ""

@@ -115,7 +115,7 @@ def crown(name, digest, model="file:///gone"):
     client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
-def publish_night(app, storage, day, rows, model_digest, arm=None):  # noqa: PLR0917
+def publish_interval(app, storage, day, rows, model_digest, arm=None):  # noqa: PLR0917
     """Publish scored interactions: rows of prompt, response, wanted answer (or None) and tier.
 
     :param arm: of which version of a split they are.

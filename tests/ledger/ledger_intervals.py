@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nightshift.ledger import orders
-from nightshift.ledger.index_files import night_of
-from nightshift.ledger.records import Night, Outcome, Release
+from nightshift.ledger.index_files import monitored_interval
+from nightshift.ledger.records import MonitoredInterval, Outcome, Release
 from nightshift.ledger.store import Ledger
 from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
@@ -31,7 +31,7 @@ shared = pytest.mark.parametrize(
 )  # what several processes can reach
 
 
-def publish_night(storage, day, verdict, *, model=CHAMPION, version=1, application="app"):
+def publish_interval(storage, day, verdict, *, model=CHAMPION, version=1, application="app"):
     """A night as the drift job publishes it."""
     start = datetime(2026, 11, day, tzinfo=UTC)
     interval = Interval(start=start, end=start + timedelta(days=1))
@@ -53,7 +53,7 @@ def publish_night(storage, day, verdict, *, model=CHAMPION, version=1, applicati
         },
     )  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
-    return night_of(partition, manifest)
+    return monitored_interval(partition, manifest)
 
 
 def crowned(storage, application):
@@ -63,7 +63,7 @@ def crowned(storage, application):
 
 def planted(day, verdict, version=1):
     """The same night without a partition, for tests that only need what is decided now."""
-    return Night(
+    return MonitoredInterval(
         monitor="drift", interval=f"2026-11-{day:02d}", verdict=verdict, model_digest=CHAMPION, report=f"r/{day}",
         report_digest=digest_of([day, version]), created=NOW,
     )  # fmt: skip
@@ -71,8 +71,8 @@ def planted(day, verdict, version=1):
 
 def trip(storage, first=22, now=NOW):
     """Two failing nights; the decision after the second."""
-    orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, first, "FAIL"), now)
-    return orders.evaluate(APP, Ledger(storage, "app"), publish_night(storage, first + 1, "FAIL"), now)
+    orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, first, "FAIL"), now)
+    return orders.evaluate(APP, Ledger(storage, "app"), publish_interval(storage, first + 1, "FAIL"), now)
 
 
 def outcome(number, result="registered", now=NOW, **fields):

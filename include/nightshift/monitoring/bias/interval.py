@@ -1,4 +1,4 @@
-"""One night from its interactions and the champion's probes to a published verdict, logged and reported."""
+"""One interval from its interactions and the champion's probes to a published verdict, logged and reported."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ PHRASE_CHARACTERS = 300
 MOST_REASONS = 20
 MOST_METRICS = 500  # that go to MLflow, the largest gaps
 OLDER = (
-    f"{', '.join(OF_SOME_LANGUAGES)}: an older version scored this night, in languages that it did not know, too; they are "
+    f"{', '.join(OF_SOME_LANGUAGES)}: an older version scored this interval, in languages that it did not know, too; they are "
     "left out until batch_inference is run for it again"
 )
-NOT_SCORED = "this night was scored without it, or without its bounds; run batch_inference for it again"
+NOT_SCORED = "this interval was scored without it, or without its bounds; run batch_inference for it again"
 NO_LIKELIHOODS = "stereotypes and questions were not asked: they need the likelihood of texts, which no endpoint tells"
 NOT_IN_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 
@@ -53,7 +53,7 @@ FINDINGS: dict[Section, Callable[[Sequence[dict[str, Any]], int], list[Finding]]
 
 @dataclass(frozen=True)
 class BiasContext:
-    """What nights are judged with.
+    """What intervals are judged with.
 
     :param champion: the model in use; None: there is none, and nothing is asked.
     :param base: the model that the champion was trained from.
@@ -70,9 +70,9 @@ class BiasContext:
 
 
 def judge_bias(context: BiasContext, due: Due) -> tuple[UPath, Manifest]:
-    """Return the published verdict about a night, made if there is none.
+    """Return the published verdict about an interval, made if there is none.
 
-    The report is logged before it is published: a night whose report MLflow did not take has no verdict yet.
+    The report is logged before it is published: an interval whose report MLflow did not take has no verdict yet.
 
     :raises BadInput: its interactions or what is kept of the probes are damaged.
     :raises BadEnvironment: MLflow cannot be reached.
@@ -99,7 +99,7 @@ def judge_bias(context: BiasContext, due: Due) -> tuple[UPath, Manifest]:
             reasons.append(NO_LIKELIHOODS)
         page = Page(
             application=app,
-            night=due.key,
+            interval=due.key,
             full=is_full(app, due.interval),
             verdict=verdict,
             reasons=reasons,
@@ -141,7 +141,7 @@ def judge_bias(context: BiasContext, due: Due) -> tuple[UPath, Manifest]:
 
 
 def _outputs(context: BiasContext, due: Due, folder: Path) -> tuple[int, list[Finding], list[str]]:
-    """The rows of a night, its findings, and what was left out: scores that an older version gave in any language."""
+    """The rows of an interval, its findings, and what was left out: scores that an older version gave in any language."""
     if due.partition is None or due.digest is None:
         return 0, [], []
     manifest = require_manifest(due.partition, due.digest)
@@ -149,7 +149,7 @@ def _outputs(context: BiasContext, due: Due, folder: Path) -> tuple[int, list[Fi
     alike = manifest.inputs.get("version") == SCORES_VERSION
     metrics = [metric for metric in MEASURED if alike or metric not in OF_SOME_LANGUAGES]
     app, left_out = context.application, [] if alike else [OLDER]
-    # As the night was scored: another version of the file may give its values another range.
+    # As the interval was scored: another version of the file may give its values another range.
     made = {name: Scorer.model_validate(one) for name, one in manifest.inputs.get("scorers", {}).items()}
     own = {name: made[name] for name in app.bias.metrics if name in made and made[name].range}
     left_out += [f"{name}: {NOT_SCORED}" for name in app.bias.metrics if name not in own]
@@ -186,13 +186,13 @@ def _probe(context: BiasContext, interval: Interval) -> dict[str, list[Probed]]:
 
 
 def _with_absence(judged: Judged, due: Due, context: BiasContext) -> tuple[Verdict, list[str]]:
-    """A night that did not arrive is no pass, whatever the probes say."""
+    """An interval that did not arrive is no pass, whatever the probes say."""
     reasons = [shown(reason, PHRASE_CHARACTERS) for reason in judged.reasons]
     if context.champion is None:
         reasons.append("there is no champion yet: no model was asked")
     if due.digest is not None:
         return judged.verdict, reasons
-    absent = f"no interactions of {due.key} arrived; look at the runs of batch_inference for that night"
+    absent = f"no interactions of {due.key} arrived; look at the runs of batch_inference for that interval"
     return Verdict.INSUFFICIENT_DATA, [absent, *reasons]
 
 
