@@ -76,7 +76,7 @@ def test_a_dead_channel_costs_a_run_nothing_and_loses_no_alert(app, box):
 def test_a_storage_that_is_away_costs_a_run_nothing(app, monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTSHIFT_STORAGE", "file:///proc/nothing/here")
     notify(app, [drift()])
-    assert "an alert of bank could not be kept: drift in the night 2026-11-20" in caplog.text
+    assert "an alert of bank could not be kept: drift in the interval 2026-11-20" in caplog.text
 
 
 def test_a_storage_that_does_not_answer_holds_up_a_task_for_a_while_only(app, monkeypatch, caplog):
