@@ -227,9 +227,22 @@ def test_housekeeping_that_fails_is_over_when_it_works_and_not_because_it_is_pau
 
 
 def test_housekeeping_that_does_not_come_is_told(look_at_all, tmp_path):
-    assert look_at_all(next_dagrun_run_after=NOW - timedelta(hours=2)) == 1
+    overdue = {"next_dagrun_run_after": NOW - timedelta(hours=2)}
+    assert [look_at_all(), look_at_all(**overdue)] == [0, 1]
     (alert,) = Outbox(tmp_path.as_uri(), ALL_APPLICATIONS).open()
     assert re.fullmatch(r"nightshift_audit was due 2\.\d hours ago, and Airflow made no run", alert.title)
+
+
+@pytest.mark.parametrize("hours", [None, 10])
+def test_after_a_pause_the_scheduler_first_makes_the_runs_that_it_missed(look, box, hours):
+    if hours:
+        box.looked(NOW - timedelta(hours=hours))
+    overdue = Dag(dag_id="bank_release", is_paused=False, next_dagrun_run_after=NOW - timedelta(hours=10))
+    assert [look(dags=[overdue]), look(dags=[overdue])] == [0, 1]
+    box.looked(NOW - timedelta(hours=1))
+    assert look(dags=[overdue]) == 0
+    assert len(box.open()) == 1, "what was told before holds on over a pause"
+    assert look() == 1
 
 
 def test_the_heartbeat_calls_its_address_and_keeps_it_to_itself(answers, monkeypatch, caplog):

@@ -30,6 +30,9 @@ from nightshift.orchestration.links import run_links
 from nightshift.orchestration.telling import keep, late_after
 from nightshift.settings.application import Application
 
+# Looks are minutes apart. After a longer pause the scheduler has just started, too, and makes the runs that it missed.
+PAUSE = timedelta(minutes=30)
+
 
 def detect(app: Application, storage: str, rest: AirflowRest, state: AirflowState) -> int:
     """Keep new alerts of one application, and the ends of open ones; return how many are new.
@@ -38,7 +41,7 @@ def detect(app: Application, storage: str, rest: AirflowRest, state: AirflowStat
     """
     outbox, ledger, now = Outbox(storage, app.name), Ledger(storage, app.name), state.began
     held = outbox.held()
-    watched = watch.with_recurrence(_of_airflow(app, state), held, outbox.knows, now=now)
+    watched = watch.with_recurrence(_of_airflow(app, state, outbox, held), held, outbox.knows, now=now)
     watched += _of_budget(app, ledger, now)
     waiting, reminders = _of_approvals(app, ledger, state)
     still = {alert.condition for alert in watched} | waiting
@@ -62,7 +65,7 @@ def detect_global(all_applications: Application, storage: str, state: AirflowSta
     outbox, now = Outbox(storage, all_applications.name), state.began
     held = outbox.held()
     found = [
-        *_of_airflow(all_applications, state),
+        *_of_airflow(all_applications, state, outbox, held),
         *(
             housekeeping_failed(dag, links=run_links(all_applications.name, dag.dag_id, dag.run), now=now)
             for dag in state.failed_housekeeping
@@ -72,7 +75,9 @@ def detect_global(all_applications: Application, storage: str, state: AirflowSta
     ]
     watched = watch.with_recurrence(found, held, outbox.knows, now=now)
     still = {alert.condition for alert in watched} | {one.alert.condition for one in held if _still_fails(one, state)}
-    return keep(outbox, [*watched, *watch.over(held, still, {}, now=now)])
+    news = keep(outbox, [*watched, *watch.over(held, still, {}, now=now)])
+    outbox.looked(datetime.now(UTC))
+    return news
 
 
 def _still_fails(held: Open, state: AirflowState) -> bool:
@@ -105,7 +110,7 @@ def _recoveries(app: Application, rest: AirflowRest, held: list[Open], now: date
     return found
 
 
-def _of_airflow(app: Application, state: AirflowState) -> list[Alert]:
+def _of_airflow(app: Application, state: AirflowState, outbox: Outbox, held: list[Open]) -> list[Alert]:
     now, unfinished = state.began, state.unfinished[app.name]
     found = [
         late(app.name, run, hours, links=run_links(app.name, run.dag_id, run.run_id), now=now)
@@ -118,7 +123,12 @@ def _of_airflow(app: Application, state: AirflowState) -> list[Alert]:
         for task in state.tasks[app.name]
         if watch.hangs(task, now)
     ]
-    return found + watch.not_come(app.name, state.dags[app.name], {run.dag_id for run in unfinished}, now=now)
+    overdue = watch.not_come(app.name, state.dags[app.name], {run.dag_id for run in unfinished}, now=now)
+    looked = outbox.last_look()
+    if looked is None or now - looked > PAUSE:
+        known = {one.alert.condition for one in held}
+        overdue = [alert for alert in overdue if alert.condition in known]
+    return found + overdue
 
 
 def _of_budget(app: Application, ledger: Ledger, now: datetime) -> list[Alert]:
