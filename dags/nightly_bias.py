@@ -8,13 +8,13 @@ Says of every interval whether groups of people were answered differently, and a
    its base model three sets: the application's own messages with the writer's name, age or faith swapped, CrowS-Pairs and
    BBQ. The sets and their counts are fixed, so a model is asked once, and the next interval is no work. Reports and numbers
    are in MLflow, too.
-2. **verdict** shows the verdict in its log. It fails when an interval could not be judged or did not arrive at all: bias
-   fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
+2. **verdict** shows the verdict in its log. It fails when an interval could not be judged or did not arrive at all; a bias
+   FAIL does not fail it. With too little data it is skipped, which is no pass.
 3. **retraining**, where `retraining.on` names bias, decides after the newest of these intervals by the policy, and wakes
    finetune for a retraining that nobody trains for yet.
 
 Woken by every interval of interactions and by the clock, in case an event was lost or an interval is missing. On the weekday
-`bias.full_weekday` the full sets are asked. By hand: choose an interval to judge it again.
+`bias.full_weekday` the full sets are asked. By hand: choose a day to judge its intervals again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ for app in applications_to_parse("nightly_bias"):
         ),
         params={
             "night": optional_day(
-                app, f"Interval to judge again ({app.timezone}); empty: every interval that has no report yet"
+                app,
+                f"Day whose intervals are judged again ({app.timezone}); empty: every interval that has no report yet",
             )
         },
         doc_md=__doc__,

@@ -6,8 +6,8 @@ Says of every interval whether its traffic, its answers and their quality are st
 1. **drift** finds the intervals without a verdict from manifests, holds each against the reference of the model that
    answered it, and publishes the verdict with Evidently's report. The numbers, the pages and the reasons are in MLflow,
    too.
-2. **verdict** shows the verdict in its log. It fails when an interval could not be judged or did not arrive at all: drift
-   fails no task, a broken or blind monitor does. Too little data skips it; that is no pass.
+2. **verdict** shows the verdict in its log. It fails when an interval could not be judged or did not arrive at all; a drift
+   FAIL does not fail it. With too little data it is skipped, which is no pass.
 3. **watch** looks whether the first intervals of a release measure what its shadow promised, which **drift** compared. Where they
    do not, people are told, or with `watch.rollback: automatic` the release is taken back: **promote** moves the alias
    `champion` to the version before. Skipped where nothing is taken back.
@@ -15,7 +15,7 @@ Says of every interval whether its traffic, its answers and their quality are st
    finetune DAG of a retraining that nobody trains for yet, with its reason and reports. Without one it is skipped and says why.
 
 Woken by every interval of interactions and by the clock, in case an event was lost or an interval is missing. By hand: choose a
-interval to judge it again.
+day to judge its intervals again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ for app in applications_to_parse("nightly_drift"):
         ),
         params={
             "night": optional_day(
-                app, f"Interval to judge again ({app.timezone}); empty: every interval that has no verdict yet"
+                app,
+                f"Day whose intervals are judged again ({app.timezone}); empty: every interval that has no verdict yet",
             )
         },
         doc_md=__doc__,

@@ -6,7 +6,7 @@ Decides whether the newest candidate may replace the champion, moves the alias, 
 1. **challenge** finds the candidate and the champion. It is skipped, and the shadow with it, if the gate holds the candidate
    back, or there is no champion, or one that has not answered anything yet.
 2. **shadow** has the candidate answer logged prompts that the champion answered and that resemble no training row. It stops as
-   soon as the answers are significantly no worse than the champion's, or worse.
+   soon as the answers are shown to be no worse than the champion's, or shown to be worse.
 3. **release** decides by the application's gate: good enough, better than its base model, no worse than the champion on
    known examples, and better on newer ones; and by the shadow. A failed shadow holds the candidate back; after one with too
    little data people are asked. The decision is recorded with its numbers.

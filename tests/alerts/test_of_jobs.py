@@ -77,7 +77,7 @@ def test_a_challengers_share_that_is_too_small_is_told_to_nobody_and_its_drift_i
     assert said_of([night("PASS"), few], None)["verdict"] is Verdict.PASS
     assert [one for one in alerts_of("drift", DAY, nights(few).model_dump(mode="json"), TOLD) if not one.good] == []
     found = alerts_of("drift", DAY, nights(night("PASS"), drifted).model_dump(mode="json"), TOLD)
-    assert [one.condition for one in found if not one.good] == ["drift of the challenger"]
+    assert [(one.condition, one.night) for one in found if not one.good] == [("drift of the challenger", "2026-11-21")]
 
 
 def test_rejected_data_says_why_and_leaves_nothing_to_say_of_the_failed_run():

@@ -41,7 +41,8 @@ def test_most_of_the_budget_is_a_warning_and_all_of_it_critical(gpu_hours, cost,
 def test_an_alert_about_a_budget_says_whether_a_retraining_still_fits():
     (held,) = spent(APP, [Bound(setting="gpu_hours_a_week", used=33, most=40, forecast=8)], now=NOW)
     assert (
-        held.facts[-1] == "The policy orders no retraining until the next one fits the budget again; the intervals go on."
+        held.facts[-1]
+        == "The policy orders no retraining until the next one fits the budget again; the intervals go on."
     )
     (fits,) = spent(APP, [Bound(setting="gpu_hours_a_week", used=33, most=40, forecast=2)], now=NOW)
     assert fits.facts[-1] == "A retraining still fits: it is expected to take 2.00."

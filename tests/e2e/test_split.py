@@ -126,7 +126,9 @@ def test_a_search_finds_the_better_prompt_and_the_shadow_lets_it_begin_a_split(
     api.trigger("ramped_search", "weekly", {})
     assert set(states(api, "ramped_search", "weekly").values()) == {"success"}
     result = api.result("ramped_search", "weekly", "search_result")
-    assert result["reasons"][0].startswith("prompt prompts/exact.yaml: gain in exact match over today on 60 unused rows")
+    assert result["reasons"][0].startswith(
+        "prompt prompts/exact.yaml: gain in exact match over today on 60 rows that no rung used"
+    )
     found = MlflowClient(place.mlflow_url).get_model_version("ramped", "2")
     assert found.tags["nightshift.search"] == result["run_url"]
     assert f"[prompt.yaml]({result['run_url']}/artifacts/prompt.yaml)" in found.description

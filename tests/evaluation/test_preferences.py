@@ -75,10 +75,8 @@ def test_what_people_chose_of_two_versions_measures_preferences_alone(storage):
         )
 
     made = published("made", seconds=1.0, precision="float32", device="cpu")
-    under_test = [EvaluatedModel(role, role, role, app, lambda folder: folder) for role in ("base", "candidate")]
-    judged = [
-        ModelAnswers(one, made, Parent(uri=f"{storage}/made", digest=made.digest), table, rows) for one in under_test
-    ]
+    models = [EvaluatedModel(role, role, role, app, lambda folder: folder) for role in ("base", "candidate")]
+    judged = [ModelAnswers(one, made, Parent(uri=f"{storage}/made", digest=made.digest), table, rows) for one in models]
     found = evaluation_of(judged, partition_of(storage, "app", "s"), published("s"), app, storage).scores.comparison
     assert (found.examples, found.pairs) == (1, 1)
     assert found.scores["candidate"]["exact_match"].value == 0

@@ -86,7 +86,7 @@ def test_every_score_stands_with_its_interval_beside_the_champions_and_with_the_
         assert f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" in shown
     change = comparison.differences["champion"]["exact_match"]
     assert f"+{100 * change.value:.1f} [" in shown
-    assert "Without an answer in 36 hours it is rejected" in shown
+    assert "Without an answer in 36 hours the candidate is rejected" in shown
     assert "60 held-out examples of 2 days (2026-11-02 to 2026-11-03)" in shown
 
 

@@ -73,8 +73,8 @@ def test_an_evaluation_has_the_metrics_of_the_documents_that_a_column_of_the_exa
         rows = [row | {"digest": digest, "finish_reason": "stop", "retrieved": retrieved} for digest in examples]
         made = published("answers", role, seconds=1.0, precision="float32", device="cpu")
         table = pa.Table.from_pylist(rows, schema=ANSWER_SCHEMA)
-        under_test = EvaluatedModel(role, role, role, application, lambda folder: folder)
-        return ModelAnswers(under_test, made, Parent(uri=f"{storage}/{role}", digest=made.digest), table, examples)
+        model = EvaluatedModel(role, role, role, application, lambda folder: folder)
+        return ModelAnswers(model, made, Parent(uri=f"{storage}/{role}", digest=made.digest), table, examples)
 
     judged = [
         answered(

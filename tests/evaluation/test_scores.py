@@ -11,7 +11,7 @@ from sacrebleu.metrics import BLEU
 from nightshift.evaluation import scores
 from nightshift.evaluation.scores import Answers, compare, per_example
 
-WANTED = ["card arrival", "lost or stolen card", "exchange rate", "untold cash withdrawal"] * 25
+WANTED = ["card arrival", "lost or stolen card", "exchange rate", "pending cash withdrawal"] * 25
 
 
 def answers(texts, wanted=WANTED, loss=2.0):

@@ -215,7 +215,7 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.html").write_text("<title>Fees</title><style>p {}</style><p>Cash is&nbsp;free.</p>")
     (tmp_path / "pages" / "b.md").write_bytes("Größe".encode("latin-1"))
-    (tmp_path / "pages" / "odd.html").write_text("<![sort of a page]> Cash is free.")
+    (tmp_path / "pages" / "odd.html").write_text("<![sort of a page]> Gold is dear." + "<a " * 50_000)
     write_pdf(tmp_path / "pages" / "c.pdf", "A lost card is blocked in the app.")
     (tmp_path / "pages" / "damaged.pdf").write_bytes((tmp_path / "pages" / "c.pdf").read_bytes()[:300])
     write_pdf(tmp_path / "pages" / "scanned.pdf", "")
@@ -240,7 +240,7 @@ def test_whole_files_are_documents_with_the_text_that_readers_see(tmp_path, stor
         "Lost cards",
         "A lost card is blocked in the app.",
     )
-    assert result.quarantined == {"empty": 1, "encrypted": 1, "not_html": 1, "not_pdf": 1, "not_utf8": 1}
+    assert result.quarantined == {"empty": 1, "encrypted": 1, "not_pdf": 1, "not_utf8": 1}
 
 
 def test_documents_of_a_database_are_those_that_its_query_finds_today(indexed, tmp_path, monkeypatch):

@@ -96,7 +96,7 @@ def test_what_finds_more_of_what_is_relevant_becomes_a_candidate_without_a_model
 
     found = run.result(rungs)
     assert found.better
-    assert "gain in recall of documents over today on 60 unused rows" in found.reasons[0]
+    assert "gain in recall of documents over today on 60 rows that no rung used" in found.reasons[0]
     version = open_version(found.model, found.model_digest, app)
     assert (version.application.index.search, version.application.index.k) == ("hybrid", 3)
     assert not (UPath(storage) / "app" / "answers").exists()

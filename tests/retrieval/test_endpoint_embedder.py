@@ -111,8 +111,8 @@ def test_an_endpoint_that_takes_no_dimensions_is_asked_without(embedder_at):
     ("status", "said", "error", "told"),
     [
         (401, "no such key", BadInput, "Are the endpoint of retrieval.embedder and the password"),
-        (200, [[0.0] * DIMENSIONS], BadInput, "length zero"),
-        (200, [[float("nan")] * DIMENSIONS], BadInput, "length zero"),
+        (200, [[0.0] * DIMENSIONS], BadInput, "length is zero or not finite"),
+        (200, [[float("nan")] * DIMENSIONS], BadInput, "length is zero or not finite"),
         (200, [[]], BadInput, "vectors of 0 numbers"),
         (200, [], BadEnvironment, "not a vector for each text"),
         (200, b"[" * 200_000, BadEnvironment, "not a vector for each text"),
@@ -137,7 +137,7 @@ def test_tokens_below_zero_give_no_money_back(embedder_at, tmp_path):
     assert paid(tmp_path / "app") == 0
 
 
-def test_kept_vectors_that_are_damaged_are_paid_for_again(embedder_at, tmp_path):
+def test_kept_vectors_that_are_damaged_are_paid_for_once_more(embedder_at, tmp_path):
     def kept(name):
         (tmp_path / name).mkdir()
         return KeptVectors(UPath(tmp_path / "app"), "settings", tmp_path / name)
@@ -149,6 +149,9 @@ def test_kept_vectors_that_are_damaged_are_paid_for_again(embedder_at, tmp_path)
         again, server = embedder_at(kept=kept(str(number)))
         assert np.array_equal(again.embed(["a card"]), first)
         assert len(server.requests) == 1
+        third, unasked = embedder_at(kept=kept(f"{number} again"))
+        assert np.array_equal(third.embed(["a card"]), first)
+        assert unasked.requests == []
 
 
 @pytest.mark.parametrize("storage", ["file", "s3"], indirect=True)

@@ -129,7 +129,12 @@ def _interval(kind: Kind, interval: Mapping[str, Any], alerts: ResultAlerts) -> 
             return  # it answers a share of the traffic
         of, name = " of the challenger", f"{name}, answered by the challenger"
     failing, blind, silent = f"{kind}{of}", f"{kind}{of} not judged", f"no data: {kind}{of}"
-    common: dict[str, Any] = {"subject": kind.value, "night": name, "facts": interval["reasons"], "links": links}
+    common: dict[str, Any] = {
+        "subject": kind.value,
+        "night": interval["night"],
+        "facts": interval["reasons"],
+        "links": links,
+    }
     if verdict == Verdict.FAIL:
         worst = f", worst in {label_of(interval['worst'], alerts.application.own_metrics)}" if interval["worst"] else ""
         what = " and ".join(interval.get("kinds", [])) or kind

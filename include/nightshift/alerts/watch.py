@@ -48,7 +48,7 @@ class Task(BaseModel):
 
     @property
     def waits_by_design(self) -> bool:
-        """Whether it is a sensor or an approval, which has a time limit of its own."""
+        """Whether it is a sensor, which has a time limit of its own."""
         return (self.operator or "").endswith("Sensor")
 
     @property

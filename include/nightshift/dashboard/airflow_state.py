@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,10 +21,13 @@ from airflow.models.variable import Variable
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from nightshift.access.permissions import DAGS
 from nightshift.orchestration.attempt import MLFLOW_CONNECTION, STORAGE_VARIABLE
 from nightshift.storage.files import default_storage
+
+log = logging.getLogger(__name__)
 
 RUNNING = ("running", "queued")
 # They serve all applications, so every user who sees an application sees whether they run.
@@ -136,8 +140,7 @@ def run_of(dag_id: str, run_id: str) -> Run | None:
 def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
     """Return the tasks of a run, in the order in which they began; the others follow in the order of the DAG."""
     with create_session(scoped=False) as session:
-        dag = SerializedDagModel.get_dag(dag_id, session=session)
-        places = {node.node_id: place for place, node in enumerate(dag.task_group.topological_sort())} if dag else {}
+        places = _places(dag_id, session)
         found = session.scalars(
             select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         ).all()
@@ -155,8 +158,21 @@ def tasks_of(dag_id: str, run_id: str) -> list[TaskState]:
         ]
     return sorted(
         tasks,
-        key=lambda task: (task.started is None, task.started, places.get(task.task_id, len(places)), task.map_index),
+        key=lambda task: (
+            *(task.started is None, task.started, places.get(task.task_id, len(places))),
+            *(task.task_id, task.map_index),
+        ),
     )
+
+
+def _places(dag_id: str, session: Session) -> dict[str, int]:
+    """The places of tasks in their DAG; none if Airflow cannot read its stored form, which another version may have written."""
+    try:
+        dag = SerializedDagModel.get_dag(dag_id, session=session)
+        return {node.node_id: place for place, node in enumerate(dag.task_group.topological_sort())} if dag else {}
+    except Exception as error:  # the order of tasks is not worth the page
+        log.warning("the stored form of %s cannot be read: %s", dag_id, error)
+        return {}
 
 
 def results_of_tasks(dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:

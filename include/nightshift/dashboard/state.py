@@ -45,7 +45,7 @@ class State:
 class Facts:
     """The input of :func:`state_of`.
 
-    :param nights: the newest nights of each monitor, in order.
+    :param judged: the newest judged intervals of each monitor, in order.
     :param waits: what waits for a person, as text.
     :param alerts: severity and title of each open condition.
     :param stale: partitions that are too old.

@@ -99,8 +99,8 @@ def evaluation_of(
     table = _answers(answered)
     spreads = {one.model.role: one.spread for one in answered}
     judged_by = {
-        name: _compared(answered, _win_rates(answered, application, storage))
-        for name, answered in (suites or {}).items()
+        name: _compared(of_suite, _win_rates(of_suite, application, storage))
+        for name, of_suite in (suites or {}).items()
     }
     decision = gate(comparison, application.gate, slices | judged_by)
     roles = [one.model.role for one in answered]
@@ -117,7 +117,7 @@ def evaluation_of(
         examples=side_by_side(table.select(COLUMNS).to_pylist(), against) if against else None,
         decision=decision.model_copy(update={"reasons": [*decision.reasons, *too_long, *_agreement(answered)]}),
     )
-    answers = [one.parent for group in (answered, *(suites or {}).values()) for one in group]
+    answers = [one.parent for some in (answered, *(suites or {}).values()) for one in some]
     with scratch_folder(UPath(storage)) as folder:
         (folder / SCORES).write_text(file.model_dump_json(indent=1), encoding="utf-8")
         pq.write_table(table, folder / ANSWERS, compression="zstd")
@@ -218,7 +218,7 @@ def _agreement(answered: list[ModelAnswers]) -> list[str]:
 
 
 def _asked(answered: list[ModelAnswers]) -> tuple[list[ModelAnswers], list[str]]:
-    """Leave out examples that are too long for all models; for a model that alone could not be asked they count as wrong."""
+    """Leave out examples that are too long for all models; those too long for some count as wrong answers of these."""
     flags = [one.table["too_long"].to_pylist() for one in answered]
     asked = pa.array([not all(of_row) for of_row in zip(*flags, strict=True)], pa.bool_())
     unasked = asked.to_pylist().count(False)

@@ -37,10 +37,10 @@ def rouge_l(response: str, reference: str) -> float:
 
     The first 10,000 words of each text count. For a reference without words, such as an emoji, it is the exact match.
     """
-    words, expected = stems(response)[:MOST_WORDS], stems(reference)[:MOST_WORDS]
+    found, expected = stems(response)[:MOST_WORDS], stems(reference)[:MOST_WORDS]
     if not expected:
         return exact_match(response, reference)
-    return 2 * _longest_common_subsequence(words, expected) / (len(words) + len(expected))
+    return 2 * _longest_common_subsequence(found, expected) / (len(found) + len(expected))
 
 
 def stems(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from nightshift.verdict import Verdict
 CELL = 140  # characters of a message or an answer
 SENTENCE = 600  # characters of a reason
 ADDRESS = 600  # characters of an address that is a link
-MOST_INTERVALS = 5
+SHOWN_INTERVALS = 5
 
 
 class FailedInterval(BaseModel):
@@ -111,7 +111,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
         },
         changes=scores.changes,
         side_by_side=scores.examples,
-        nights=facts.nights[:MOST_INTERVALS],
+        nights=facts.nights[:SHOWN_INTERVALS],
     )
 
 

@@ -61,7 +61,7 @@ class Scorers:
     longer called.
 
     :param tokenizer_folder: the folder of the base model, with its tokenizer.json.
-    :param night_rows: rows of the whole night, of which the judge is shown a sample; None: its first rows.
+    :param interval_rows: rows of the whole interval, of which the judge is shown a sample; None: its first rows.
     :param storage: where judgements are kept and found; None: nowhere.
     :raises BadInput: the folder has no tokenizer, or an own scorer cannot be loaded.
     :raises BadEnvironment: the embedder's network does not load.

@@ -134,7 +134,7 @@ def conclusion(name: str, metric: str, found: Estimate | None, rows: int, level:
         return False, f"nothing better than today: only {rows:,} rows have both scores, too few to compare"
     measure = metric_of(metric)
     value, low, high = (f"{measure.shown(number, '+')}%" for number in (found.value, found.low, found.high))
-    what = f"{name}: gain in {measure.title} over today on {rows:,} unused rows is {value} [{low}, {high}]"
+    what = f"{name}: gain in {measure.title} over today on {rows:,} rows that no rung used is {value} [{low}, {high}]"
     if found.low > 0:
         return True, f"{what}, above 0 at a level of {level:g}"
     return False, f"nothing better than today: {what}, not shown to be above 0"

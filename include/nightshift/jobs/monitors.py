@@ -23,7 +23,7 @@ class MonitorSpec(JobSpec):
     """Which interval is asked for; without one, all that were not judged yet."""
 
     night: date | None = Field(
-        None, description="judge this interval, by hand; empty: every interval that was not judged"
+        None, description="judge the intervals of this day again; empty: every interval that was not judged"
     )
     expected_by: datetime | None = Field(
         None,

@@ -84,9 +84,8 @@ def require_index(version: Registered) -> None:
     :raises BadInput: the index was removed.
     """
     for index in indexes_of(version.model) if version.model else ():
-        mark_used(
-            UPath(index.uri)
-        )  # before the check: a concurrent removal then sees the mark, or has removed it already
+        # Marked before the check: a concurrent removal sees the mark, or has removed it already.
+        mark_used(UPath(index.uri))
         if read_manifest(UPath(index.uri)) is None:
             raise BadInput(
                 f"the document index of version {version.version} was removed, because it was not used for "

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from nightshift.registry.rest import Mlflow
     from nightshift.settings.application import Application
 
-CHOSEN_OVER = (
-    "chosen_over"  # fact of a version: digest of the parts (without documents) that a search found it better than
-)
+# Fact of a version: digest of the parts (without documents) that a search found it better than.
+CHOSEN_OVER = "chosen_over"
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -143,13 +142,12 @@ def _of_text(content: bytes, *, html: bool) -> tuple[str, str]:
         raise _NoText("not_utf8") from error
     if not html:
         return "", text
-    page = _Page()
-    try:
-        page.feed(text)
-        page.close()
-    except AssertionError as error:  # of a declaration that Python's parser does not know
-        raise _NoText("not_html") from error
-    return " ".join("".join(page.title).split()), "".join(page.text)
+    from lxml.etree import HTMLParser
+
+    parser = HTMLParser(target=_Page(), huge_tree=True, no_network=True)
+    parser.feed(text)
+    title, text = parser.close()
+    return " ".join(title.split()), text
 
 
 def _of_pdf(content: bytes) -> tuple[str, str]:
@@ -167,26 +165,28 @@ def _of_pdf(content: bytes) -> tuple[str, str]:
         raise _NoText("not_pdf") from error
 
 
-class _Page(HTMLParser):
-    """The visible text of a page, and its title. Every element ends a word."""
+class _Page:
+    """The title and visible text of a page, from a parser's events. Every element ends a word."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.text: list[str] = []
         self.title: list[str] = []
         self._within: str | None = None
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def start(self, tag: str, _attributes: Mapping[str, str]) -> None:
         if self._within is None and tag in {"title", *UNSEEN}:
             self._within = tag
         self.text.append("\n" if tag in {"p", "br", "li", "tr", "div", "h1", "h2", "h3", "h4"} else " ")
 
-    def handle_endtag(self, tag: str) -> None:
+    def end(self, tag: str) -> None:
         if tag == self._within:
             self._within = None
 
-    def handle_data(self, data: str) -> None:
+    def data(self, data: str) -> None:
         if self._within == "title":
             self.title.append(data)
         elif self._within is None:
             self.text.append(data)
+
+    def close(self) -> tuple[str, str]:
+        return "".join(self.title), "".join(self.text)

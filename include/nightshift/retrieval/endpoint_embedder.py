@@ -148,7 +148,9 @@ class EndpointEmbedder:
         vectors = np.array(found, np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
-            raise BadInput(f"{self._model} at {self._url} returns vectors of length zero")
+            raise BadInput(
+                f"{self._model} at {self._url} returns vectors whose length is zero or not finite; use another model"
+            )
         return np.asarray(vectors / lengths, np.float32)
 
     def _failure(self, client: EndpointClient, error: httpx.HTTPError) -> BadInput | BadEnvironment:

@@ -9,6 +9,7 @@ next one is over.
 from __future__ import annotations
 
 import io
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -17,23 +18,24 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from upath import UPath
 
-from nightshift.storage.files import create, names_in, read_bytes, read_each
+from nightshift.storage.files import create, names_in, read_bytes, read_each, replace
 from nightshift.storage.partition import drop
 
 FOLDER = "embeddings"
 AT_ONCE = 500  # texts that are looked up together
 FILES_AT_ONCE = 64  # that are read together
 
+log = logging.getLogger(__name__)
+
 Vector = np.ndarray[Any, np.dtype[np.float16]]
 
 
 class KeptVectors:
-    """The vectors of the passages of one index, or of the questions of one job, as 16-bit floats; thread-safe.
+    """The vectors of the passages of one index, or of the questions of one job, as 16-bit floats; several threads may keep some.
 
     :param home: the application's folder.
     :param settings: identifies the embedder and the set of texts.
@@ -51,11 +53,16 @@ class KeptVectors:
         self._known.execute("CREATE TABLE vectors (text TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         files = [folder / name for folder in self._folders for name in names_in(folder)]
         self._names = {file.name for file in files}
+        self._damaged: set[str] = set()  # they are paid for again
         for start in range(0, len(files), FILES_AT_ONCE):
-            for content in read_each(home, read_bytes, files[start : start + FILES_AT_ONCE]):
-                with suppress(ValueError, KeyError, EOFError, OSError, BadZipFile):  # what is damaged is paid for again
-                    file = np.load(io.BytesIO(content or b""))
-                    self._remember(file["texts"].tolist(), file["vectors"])
+            some = files[start : start + FILES_AT_ONCE]
+            for file, content in zip(some, read_each(home, read_bytes, some), strict=True):
+                try:
+                    kept = np.load(io.BytesIO(content or b""))
+                    self._remember(kept["texts"].tolist(), kept["vectors"])
+                except Exception as error:  # damaged archives raise a dozen kinds of errors
+                    log.warning("%s cannot be read, and its texts are embedded again: %s", file, error)
+                    self._damaged.add(file.name)
 
     def find(self, texts: Sequence[str]) -> dict[str, Vector]:
         """Return the kept vectors of these texts."""
@@ -72,7 +79,8 @@ class KeptVectors:
         digests, content = [_digest(text) for text in texts], io.BytesIO()
         np.savez(content, texts=np.array(digests), vectors=vectors)
         name = f"{_digest(''.join(digests))}.npz"
-        create(self._folders[0] / name, content.getvalue())
+        write = replace if name in self._damaged else create
+        write(self._folders[0] / name, content.getvalue())
         with self._lock:
             self._names.add(name)
             self._remember(digests, vectors)

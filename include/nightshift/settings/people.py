@@ -63,7 +63,12 @@ class Approval(Model):
     approvers: list[User] = Field(
         [], description="names of the users who may answer; empty: everybody whose role may approve"
     )
-    timeout_hours: float = Field(24, ge=0.01, le=720, description="no answer for so long is a no: the champion stays")
+    timeout_hours: float = Field(
+        24,
+        ge=0.01,
+        le=720,
+        description="without an answer for so long the candidate is rejected and the champion stays",
+    )
     remind_hours: float = Field(4, gt=0, le=168, description="hours between two reminders")
 
     @model_validator(mode="after")

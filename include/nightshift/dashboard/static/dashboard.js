@@ -37,10 +37,16 @@ function short(value) {
   return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
 }
 
-// Ticks at intervals that there are, the newest always, so that each label names one as the table does.
+// Ticks at intervals that exist, from the newest backwards, with room for each label.
 function ticks(xs, names, width) {
-  const every = Math.ceil((xs.length * (10 + 6 * names[0].length)) / width);
-  return xs.filter((_x, index) => (xs.length - 1 - index) % every === 0);
+  const label = ((10 + 6 * names[0].length) / width) * (xs.at(-1) - xs[0]);
+  let free = Infinity;
+  const shown = xs.toReversed().filter((x) => {
+    if (x > free) return false;
+    free = x - label;
+    return true;
+  });
+  return shown.reverse();
 }
 
 // Where another model began to answer, or another share of the traffic: a line and its name.
@@ -86,7 +92,7 @@ function draw(figure) {
   const place = figure.querySelector(".plot");
   erase(figure);
   if (typeof uPlot === "undefined") return;
-  const nights = figure.dataset.chart === "nights";
+  const ofIntervals = figure.dataset.chart === "intervals";
   const xs = rows.map((row) => Number(row.dataset.x));
   const names = rows.map((row) => row.cells[0].textContent);
   const room = (xs.at(-1) - xs[0]) / 40 || 1; // else the first and the last point, or a single one, would be half cut
@@ -104,15 +110,15 @@ function draw(figure) {
     {
       width: Math.max(place.clientWidth, 200),
       height: HEIGHT,
-      scales: { x: { time: false, range: () => [nights ? xs[0] - room : 0, xs.at(-1) + room] }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
+      scales: { x: { time: false, range: () => [ofIntervals ? xs[0] - room : 0, xs.at(-1) + room] }, y: { range: (_plot, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] },
         second: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [
-        { ...axis, space: 70, ...(nights ? { splits: (plot) => ticks(xs, names, plot.width), values: (_plot, values) => values.map((value) => names[xs.indexOf(value)].slice(5)) } : {}) },
+        { ...axis, space: 70, ...(ofIntervals ? { splits: (plot) => ticks(xs, names, plot.width), values: (_plot, values) => values.map((value) => names[xs.indexOf(value)].slice(5)) } : {}) },
         { ...axis, size: 48, values: (_plot, values) => values.map(short) },
         ...(two ? [{ ...axis, side: 1, scale: "second", size: 48, grid: { show: false }, values: (_plot, values) => values.map(short) }] : []),
       ],
       series: [
-        { label: nights ? "night" : "step", value: (_plot, value, _series, index) => (value === null ? "–" : names[index]) },
+        { label: ofIntervals ? "interval" : "step", value: (_plot, value, _series, index) => (value === null ? "–" : names[index]) },
         ...series.map((one) => ({ ...one, value: (_plot, value) => short(value) })),
       ],
       cursor: { drag: { x: false, y: false } },

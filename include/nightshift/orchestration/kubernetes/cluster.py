@@ -91,7 +91,7 @@ def is_gone(error: Any) -> bool:
 
 @contextmanager
 def ignoring(is_fine: Callable[[Any], bool]) -> Iterator[None]:
-    """Within this block an answer of the cluster that is fine ends the block, and is no error."""
+    """Suppress API errors for which `is_fine` is true; the rest of the block is then skipped."""
     from kubernetes.client.exceptions import ApiException
 
     try:
