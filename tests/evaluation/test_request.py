@@ -121,15 +121,15 @@ def test_without_a_champion_the_base_model_is_what_it_is_held_against():
 
 
 def test_it_says_what_led_to_it_what_it_cost_and_where_to_read_on():
-    night = FailedInterval(
-        night="2026-11-06", monitor="drift", verdict="FAIL", worst="prompt_novelty", worst_segment="language=de",
+    failed = FailedInterval(
+        interval="2026-11-06", monitor="drift", verdict="FAIL", worst="prompt_novelty", worst_segment="language=de",
         run_url="http://mlflow/#/1",
     )  # fmt: skip
     cost = Cost(hours=1.5, processes=4, gpu_hours=6, cost=12.25)
     shown = page(
         text(
             cause="Retraining 4",
-            nights=[night],
+            intervals=[failed],
             cost=cost,
             form_reason=("eve", "before the holidays"),
             links={"Run": "http://m/r"},
@@ -151,14 +151,14 @@ def test_of_an_earlier_champion_it_says_that_the_numbers_are_of_its_own_time():
 @pytest.mark.parametrize("where", ["prompt", "answer", "wanted", "words"])
 def test_whatever_users_and_models_wrote_is_text(where):
     words = {"cause": HOSTILE, "reasons": [HOSTILE], "form_reason": (HOSTILE, HOSTILE)} if where == "words" else {}
-    night = FailedInterval(night="2026-11-06", monitor="drift", verdict="FAIL", worst="m", worst_segment=HOSTILE)
+    failed = FailedInterval(interval="2026-11-06", monitor="drift", verdict="FAIL", worst="m", worst_segment=HOSTILE)
     answers = {
         "prompt": rows(prompt=HOSTILE),
         "answer": rows(candidate=[HOSTILE] * 60),
         "wanted": rows(wanted=[HOSTILE] * 60),
         "words": rows(),
     }[where]
-    written = text(answers, nights=[night], **words)
+    written = text(answers, intervals=[failed], **words)
     shown = page(written)
     assert "<a " not in shown
     assert "<img" not in shown
@@ -175,8 +175,8 @@ NO_ADDRESSES = ["javascript:alert(1)", " javascript:alert(1)", "JavaScript://m/%
 
 @pytest.mark.parametrize("address", NO_ADDRESSES)
 def test_an_address_that_is_none_of_the_web_is_no_link(address):
-    night = FailedInterval(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
-    written = text(nights=[night], links={"Run of the training": address})
+    failed = FailedInterval(interval="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
+    written = text(intervals=[failed], links={"Run of the training": address})
     assert "](" not in written  # Airflow's renderer is another, and may follow what this one does not
     assert "<a " not in page(written)
     assert "Run of the training" in written
@@ -194,8 +194,8 @@ def test_an_address_that_is_none_of_the_web_is_no_link(address):
     ],
 )
 def test_an_address_of_the_web_is_one_link_and_nothing_else(address, leads_to):
-    night = FailedInterval(night="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
-    shown = page(text(nights=[night], links={"Version 3": address}))
+    failed = FailedInterval(interval="2026-11-06", monitor="drift", verdict="FAIL", run_url=address)
+    shown = page(text(intervals=[failed], links={"Version 3": address}))
     assert f'2026-11-06: drift FAIL (<a href="{leads_to}">report</a>)' in shown
     assert f'<p><a href="{leads_to}">Version 3</a></p>' in shown
     assert shown.count("<a ") == 2
@@ -212,11 +212,13 @@ def test_what_the_scores_say_of_days_and_titles_is_text():
 
 def test_it_stays_short_whatever_there_is_to_say():
     long = "word " * 5_000
-    night = FailedInterval(
-        night=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long, run_url=f"http://m/{'r' * 580}"
+    failed = FailedInterval(
+        interval=long, monitor="drift", verdict="FAIL", worst=long, worst_segment=long, run_url=f"http://m/{'r' * 580}"
     )
     answers = rows(prompt=long, champion=[long] * 60, candidate=[long + "x"] * 60)
-    assert len(text(answers, cause=long, reasons=[long] * 4, form_reason=(long, long), nights=[night] * 100)) < 16_000
+    assert (
+        len(text(answers, cause=long, reasons=[long] * 4, form_reason=(long, long), intervals=[failed] * 100)) < 16_000
+    )
 
 
 def test_two_models_that_miss_nothing_leave_nothing_to_show():

@@ -106,6 +106,7 @@ def test_a_night_is_judged_by_group_and_the_champion_is_asked(place, tmp_path):
     assert verdict["sections"]["questions"] == "INSUFFICIENT_DATA"
     assert {one["section"] for one in verdict["base"]} == {"stereotypes", "questions"}
     assert "processor seconds" in page
+    assert f"<h1>{place.app.name}, interval {DAY}:" in page
 
     client = MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name(place.app.name).experiment_id])

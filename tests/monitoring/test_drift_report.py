@@ -101,7 +101,7 @@ def compare(tmp_path, embedder):
             novel=night.novel,
             reference=Reference(UPath("memory://r"), manifest, reference.profile, topics, reference.sample),
             model_version="3",
-            trailing_nights=0,
+            trailing_intervals=0,
             places=[("interactions", "memory://x/<b>")],
         )
 
@@ -136,6 +136,7 @@ def test_a_drifted_night_says_what_left_the_reference_and_shows_what_is_new(comp
     assert compared.verdict.verdict is Verdict.FAIL
     read = section_of(report.html)
     assert "Data drift: " in read.text
+    assert f"app · interval 2026-11-06 · {compared.verdict.rows:,} interactions, compared with" in read.text
     assert "bitcoin" in read.text
     assert "prompts lie farther from every topic than 95% of the reference do (5% by chance)" in " ".join(
         read.text.split()
@@ -201,5 +202,6 @@ def test_a_night_of_one_row_or_none_has_a_page(compare, tmp_path):
 def test_a_night_that_did_not_arrive_has_a_page():
     html = page_without_rows(APP, "2026-11-06", Verdict.INSUFFICIENT_DATA, ["no interactions arrived", "look <there>"])
     read = section_of(html)
+    assert "app · interval 2026-11-06 · 0 interactions\n" in read.text
     assert "no interactions arrived" in read.text
     assert "look <there>" in read.text

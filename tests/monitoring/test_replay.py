@@ -96,6 +96,7 @@ def test_hostile_reasons_show_as_text_on_the_page(application):
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "87.5" in page
+    assert "app · interval 2026-11-07, answered again by version 2" in page
 
 
 @pytest.fixture

@@ -120,3 +120,4 @@ def test_what_users_and_models_wrote_is_text_on_the_page():
     assert "&lt;script&gt;" in page
     assert "{{ 7 * 7 }}" in page
     assert "10 of 200 answers differ" in page
+    assert "app · version 2 against version 1, the champion, on 200 logged prompts" in page

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nightshift.evaluation.answers import ModelAnswers
 from nightshift.evaluation.estimates import METRICS, metric_of
@@ -20,7 +20,9 @@ HARDEST = 12  # reference answers in the table of the most frequent errors
 
 def render(application: Application, scores: ScoreFile, answered: list[ModelAnswers], snapshot: Manifest) -> str:
     """Return the page. Texts of users and models are escaped."""
-    environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("nightshift.evaluation", ""), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters["number"] = _number
     environment.filters["metric_number"] = _metric_number
     roles = [one.model.role for one in answered]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
 from nightshift.evaluation.estimates import METRICS, Estimate, Scores, metric_of
@@ -27,7 +27,7 @@ SHOWN_INTERVALS = 5
 class FailedInterval(BaseModel):
     """An interval that led to the retraining."""
 
-    night: str
+    interval: str
     monitor: str
     verdict: Verdict
     worst: str | None = None
@@ -66,7 +66,7 @@ class Facts(BaseModel):
     shadow: ShadowFile | None = None
     form_reason: tuple[str, str] | None = None
     cause: str
-    nights: list[FailedInterval] = []
+    intervals: list[FailedInterval] = []
     cost: Cost | None = None
     links: dict[str, str] = {}
 
@@ -85,7 +85,10 @@ def subject_of(application: Application, facts: Facts) -> str:
 def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
     """Return the request as Markdown, some 16,000 characters at most."""
     environment = Environment(  # noqa: S701  (Markdown: `plain`, `code` and `link` escape)
-        loader=PackageLoader("nightshift.evaluation", ""), trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("nightshift.evaluation", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"plain": plain, "code": code, "link": link}
     roles: list[str] = [role for role in ("base", "champion", "candidate") if role in scores.comparison.scores]
@@ -111,7 +114,7 @@ def compose(application: Application, facts: Facts, scores: ScoreFile) -> str:
         },
         changes=scores.changes,
         side_by_side=scores.examples,
-        nights=facts.nights[:SHOWN_INTERVALS],
+        intervals=facts.intervals[:SHOWN_INTERVALS],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nightshift.evaluation.estimates import metric_of
 from nightshift.evaluation.halving import Scored, SearchFile, pareto
@@ -23,7 +23,9 @@ def render(application: str, found: SearchFile) -> str:
     price = price_of(trials)
     points = {trial: (one.score, one.metrics[price]) for trial, one in trials.items()} if price else {}
     front = pareto(points)
-    environment = Environment(loader=PackageLoader("nightshift.evaluation", ""), autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("nightshift.evaluation", ""), autoescape=True, undefined=StrictUndefined
+    )
     return environment.get_template("search_report.html.jinja").render(
         application=application, found=found, trials=trials, front=front, measure=metric_of(found.metric),
         metrics={name: metric_of(name) for name in names}, price=metric_of(price) if price else None,

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nightshift.data.interactions import JUDGE_REASON
 from nightshift.monitoring.cells import Numbers
@@ -33,6 +33,7 @@ TEXT_CHARACTERS = 400  # of a prompt or response
 PHRASE_CHARACTERS = 300  # of a reason or a name
 FAR = 0.95  # of the reference's prompts are nearer to their topic than what counts as far
 GROUPS = ("inputs", "outputs", "scores", "quality")
+PARTS = ("model_version", "groups", "segments", "trailing", "novel", "gaps_heading", "documents", "places")  # optional
 DRAWN = [*COLUMNS, Metric.PROMPT_TOPIC, Metric.PROMPT_NOVELTY]
 EMPTY_PAGE = "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'></head><body></body></html>"
 
@@ -57,7 +58,7 @@ class Compared:
     novel: pa.Table
     reference: Reference
     model_version: str
-    trailing_nights: int
+    trailing_intervals: int
     places: Sequence[tuple[str, str]]
     own: Sequence[Metric] = ()
     champion: pa.Table | None = None
@@ -121,7 +122,7 @@ def report_of(compared: Compared) -> Report:
 def page_without_rows(application: Application, interval: str, verdict: Verdict, reasons: list[str]) -> str:
     """Return the page of an interval that has nothing to compare."""
     context = {"rows": 0, "heading": reasons[0], "reasons": reasons[1:], "evidently": "There is nothing to draw."}
-    return _page(EMPTY_PAGE, application, interval, verdict, context)
+    return _page(EMPTY_PAGE, application, interval, verdict, dict.fromkeys(PARTS, ()) | context)
 
 
 def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
@@ -146,7 +147,9 @@ def novel_prompts(rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def _page(page: str, application: Application, interval: str, verdict: Verdict, context: dict[str, Any]) -> str:
-    environment = Environment(loader=PackageLoader("nightshift.monitoring", ""), autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("nightshift.monitoring", ""), autoescape=True, undefined=StrictUndefined
+    )
     section = environment.get_template("drift_report.html.jinja").render(
         application=application.name, interval=interval, verdict=verdict.value, **context
     )
@@ -170,7 +173,7 @@ def _context(compared: Compared) -> dict[str, Any]:
         "worst_segment": phrase(verdict.worst_segment or ""),
         "segments": [_part(part) for part in verdict.segments[:SHOWN_SEGMENTS]],
         "trailing": _rows(verdict.trailing),
-        "trailing_nights": compared.trailing_nights,
+        "trailing_intervals": compared.trailing_intervals,
         "trailing_rows": f"{verdict.trailing_rows:,}",
         "novel_heading": _novel_heading(compared),
         "places": compared.places,

@@ -106,7 +106,7 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             novel=_table(at, profiled, NOVEL, work / "novel"),
             reference=context.reference,
             model_version=context.version,
-            trailing_nights=len(before),
+            trailing_intervals=len(before),
             places=[
                 ("interactions", str(due.answered.partition)),
                 ("reference", str(context.reference.partition)),

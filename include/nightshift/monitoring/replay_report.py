@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from nightshift.evaluation.estimates import METRICS
 from nightshift.settings.application import Application
@@ -36,7 +36,7 @@ def render(
     """Return the page, which loads nothing. Reasons may quote what people typed: they are escaped."""
     # The style is with the report of an evaluation.
     places = [PackageLoader("nightshift.monitoring", ""), PackageLoader("nightshift.evaluation", "")]
-    environment = Environment(loader=ChoiceLoader(places), autoescape=True)
+    environment = Environment(loader=ChoiceLoader(places), autoescape=True, undefined=StrictUndefined)
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
     return environment.get_template("replay_report.html.jinja").render(
         application=application,

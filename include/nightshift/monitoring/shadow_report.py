@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from difflib import SequenceMatcher
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from nightshift.evaluation.shadow_file import ShadowFile
 from nightshift.monitoring.shadow import Compared
@@ -23,7 +23,7 @@ def render(application: Application, file: ShadowFile, found: Compared) -> str:
     """Return the page, which loads nothing. What users and models wrote is text in it, whatever it looks like."""
     # The style is with the report of an evaluation.
     places = [PackageLoader("nightshift.monitoring", ""), PackageLoader("nightshift.evaluation", "")]
-    environment = Environment(loader=ChoiceLoader(places), autoescape=True)
+    environment = Environment(loader=ChoiceLoader(places), autoescape=True, undefined=StrictUndefined)
     scores = found.scores.get(found.metric or "", [(None, None)] * len(found.rows))
     rows = [
         {

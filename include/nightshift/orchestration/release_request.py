@@ -52,7 +52,7 @@ def request_text(
         version=candidate.version,
         champion=champion.version if champion else None,
         cause=_cause(order, scores.changes),
-        nights=_failed_intervals(order),
+        intervals=_failed_intervals(order),
         cost=_cost(app.name, version, claim),
         links=_links(mlflow, app, candidate, version, champion if given.get("shadow") else None),
         **given,
@@ -78,7 +78,7 @@ def _failed_intervals(order: Order | None) -> list[FailedInterval]:
         monitored = monitored_interval(UPath(report), manifest)
         found.append(
             FailedInterval(
-                night=monitored.interval,
+                interval=monitored.interval,
                 monitor=monitored.monitor,
                 verdict=monitored.verdict,
                 worst=monitored.worst,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nightshift.monitoring.bias.counterfactuals import FIRST, key_of
 from nightshift.monitoring.bias.probes import Probed
@@ -101,7 +101,9 @@ class Page:
 
 def render(page: Page) -> str:
     """Return the page. What users and models wrote is bounded, escaped text in it."""
-    environment = Environment(loader=PackageLoader("nightshift.monitoring.bias", ""), autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("nightshift.monitoring.bias", ""), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters |= {
         "points": _points,
         "chance": _chance,
