@@ -272,7 +272,7 @@ def test_without_mlflow_nothing_is_published_and_the_next_try_goes_on(place, mon
         raise BadEnvironment("MLflow is down")
 
     with monkeypatch.context() as broken:
-        broken.setattr("nightshift.monitoring.bias.interval.TrackingRun", down)
+        broken.setattr("nightshift.monitoring.bias.judgement.TrackingRun", down)
         with pytest.raises(BadEnvironment):
             place.run()
     assert not (UPath(place.storage) / place.app.name / "bias" / DAY).exists()

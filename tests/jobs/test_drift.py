@@ -191,13 +191,13 @@ def test_while_the_champions_version_is_deleted_nothing_is_judged_and_nothing_is
 
 def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
     place.night("2026-11-03", answered("2026-11-03"))
-    from nightshift.monitoring import interval
+    from nightshift.monitoring import drift_judgement
 
     def down(*_arguments, **_more):
         raise BadEnvironment("MLflow does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(interval, "TrackingRun", down)
+        broken.setattr(drift_judgement, "TrackingRun", down)
         with pytest.raises(BadEnvironment):
             place.judge()
     assert [one.verdict for one in place.judge().nights] == [Verdict.PASS]

@@ -29,7 +29,7 @@ def test_the_newest_night_comes_first_and_earlier_ones_only_fill_it_up(night, st
     found = drawn(nights, storage)
     assert len(found.rows) == 30
     assert sum("fee" in row["prompt"] for row in found.rows) == 20
-    assert drawn(nights, storage, application(shadow={"prompts": 20})).answered == nights[:1]
+    assert drawn(nights, storage, application(shadow={"prompts": 20})).intervals == nights[:1]
 
 
 def test_another_candidate_gets_other_rows_and_the_same_one_the_same(night, storage):

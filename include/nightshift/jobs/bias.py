@@ -26,7 +26,7 @@ from nightshift.storage.manifest import require_manifest
 from nightshift.storage.partition import fetch
 
 if TYPE_CHECKING:
-    from nightshift.monitoring.bias.interval import BiasContext
+    from nightshift.monitoring.bias.judgement import BiasContext
 
     Champion = tuple[Registered, ApplicationVersion]
 
@@ -53,7 +53,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     :raises BadEnvironment: MLflow or storage cannot be reached; intervals that were judged before are kept.
     """
     from nightshift.monitoring.bias.due import Due, due, due_interval, inputs_of
-    from nightshift.monitoring.bias.interval import judge_bias
+    from nightshift.monitoring.bias.judgement import judge_bias
     from nightshift.monitoring.due_intervals import MOST_INTERVALS, lacking
     from nightshift.monitoring.published_intervals import published_interactions, reports_of
     from nightshift.registry.models import with_alias
@@ -95,7 +95,7 @@ def run(spec: Spec, progress: Progress) -> Result:
 
 def _context(spec: Spec, champion: Champion | None, base: Path | None, folder: Path, progress: Progress) -> BiasContext:
     from nightshift.evaluation.answers import EvaluatedModel
-    from nightshift.monitoring.bias.interval import BiasContext
+    from nightshift.monitoring.bias.judgement import BiasContext
     from nightshift.monitoring.bias.probes import AskedModel
     from nightshift.storage.application_version import without_adapter
     from nightshift.training.base_model import base_model_digest

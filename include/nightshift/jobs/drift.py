@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nightshift.ledger.store import Ledger
+    from nightshift.monitoring.drift_judgement import DriftContext
     from nightshift.monitoring.due_intervals import Answered, Due
-    from nightshift.monitoring.interval import DriftContext
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def run(spec: Spec, progress: Progress) -> Result:
     due = _due(spec, champion, references, answered, verdicts, results)
     missing = lacking(spec.expected_by, answered, broken, app)
     if due or missing:  # Evidently takes seconds to import
-        results += _judged(_Benches(spec, champion, references, answered, progress), due, missing)
+        results += _judged(_Contexts(spec, champion, references, answered, progress), due, missing)
     if answered:
         results += _unwatched(spec, ledger, answered)
     return Result(**said_of(results, missing), stale_index=_stale_index(spec, champion))
@@ -165,7 +165,7 @@ def _due(  # noqa: PLR0917
 
 
 @dataclass
-class _Benches:
+class _Contexts:
     """What intervals are judged with, by model: read when the first interval needs it."""
 
     spec: Spec
@@ -180,7 +180,7 @@ class _Benches:
 
         :raises BadInput: its reference is damaged.
         """
-        from nightshift.monitoring.interval import DriftContext
+        from nightshift.monitoring.drift_judgement import DriftContext
         from nightshift.monitoring.references import read_reference, reference_partition
         from nightshift.monitoring.topics import Embedder
         from nightshift.registry.models import find_version
@@ -195,26 +195,26 @@ class _Benches:
                 reference=read_reference(at, self.references[model], folder / model[:16]),
                 model_digest=model,
                 version=version.version if version else "",
-                answered=self.answered,
+                all_answered=self.answered,
                 embedder=next((context.embedder for context in self.made.values()), None) or Embedder(),
                 report=lambda done, of: self.progress.report(done, of, unit="prompts"),
             )
         return self.made[model]
 
 
-def _judged(benches: _Benches, due: list[Due], missing: Interval | None) -> Iterator[IntervalResult]:
+def _judged(contexts: _Contexts, due: list[Due], missing: Interval | None) -> Iterator[IntervalResult]:
     """Judge one interval after the other, and say what was published of it, or why it cannot be judged."""
-    from nightshift.monitoring.interval import judge, missing_interval
+    from nightshift.monitoring.drift_judgement import judge, missing_interval
 
-    with scratch_folder(UPath(benches.spec.storage)) as folder:
+    with scratch_folder(UPath(contexts.spec.storage)) as folder:
         for one in due:
             try:
-                yield published_interval(*judge(benches.of(one.model_digest, folder), one))
+                yield published_interval(*judge(contexts.of(one.model_digest, folder), one))
             except BadInput as error:
                 log.warning("%s cannot be judged: %s", one.answered.key, error)
                 yield unreadable_interval(one.answered.key, str(error))
         if missing:
             try:
-                yield published_interval(*missing_interval(benches.of(benches.champion.digest, folder), missing))
+                yield published_interval(*missing_interval(contexts.of(contexts.champion.digest, folder), missing))
             except BadInput as error:
                 yield unreadable_interval(missing.key, str(error))

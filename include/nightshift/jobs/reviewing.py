@@ -137,13 +137,13 @@ def publish_pairs(
     app = spec.application
     if app.feedback is None or app.feedback.review is None or not found.answers:
         return
-    newest = max((one.interval for one in logged.answered), key=lambda interval: interval.end)
+    newest = max((one.interval for one in logged.intervals), key=lambda interval: interval.end)
     partition = partition_of(spec.storage, app.name, PAIRS, f"{newest.key}-{shadow}")
     inputs = {**inputs, "version": VERSION, "rows": app.feedback.review.rows}
     if find(partition, inputs):
         return
     # That of the interactions, which is another than the registry's where the application is served elsewhere.
-    digests = {one.key: one.model_digest for one in logged.answered}
+    digests = {one.key: one.model_digest for one in logged.intervals}
     pairs: list[dict[str, Any]] = []
     for place, answers in enumerate(zip(found.rows, found.answers, strict=True)):
         turns = logged.examples[place]["messages"]

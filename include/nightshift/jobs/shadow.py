@@ -100,7 +100,7 @@ def _compare(
         "candidate": candidate.digest,
         "champion": champion.digest,
         "prompts": digest_of([row["digest"] for row in logged.rows]),
-        "nights": [one.digest for one in logged.answered],
+        "nights": [one.digest for one in logged.intervals],
     }
     if found := find(partition, inputs):
         return found

@@ -47,13 +47,13 @@ class LoggedPrompts:
         `unit` (who asked).
     :param examples: the same rows as examples, in `EXAMPLE_SCHEMA`.
     :param judged_by: the column that says whether the answers are good; None: too few rows have one.
-    :param answered: the intervals that they are of.
+    :param intervals: the interactions that they were read from.
     """
 
     rows: list[Row]
     examples: list[Row]
     judged_by: str | None
-    answered: list[Answered]
+    intervals: list[Answered]
 
     def parts(self, looks: int, smallest: int) -> list[slice]:
         """Return nearly equal parts of whole units, each of at least `smallest` rows where there are so many."""
@@ -76,7 +76,7 @@ class LoggedPrompts:
         with scratch_folder(UPath(storage)) as folder:
             with RowWriter(folder / EXAMPLES, EXAMPLE_SCHEMA) as writer:
                 writer.write(rows)
-            intervals = [one.interval for one in self.answered]
+            intervals = [one.interval for one in self.intervals]
             spanned = Interval(start=min(one.start for one in intervals), end=max(one.end for one in intervals))
             manifest = publish(
                 at, folder, kind="traffic", application=application, inputs={"rows": key}, interval=spanned,
@@ -86,7 +86,7 @@ class LoggedPrompts:
 
 
 def logged_prompts(answered: Iterable[Answered], application: Application, storage: str, salt: str) -> LoggedPrompts:
-    """Return prompts of the intervals, the first of these first, as many as the application's shadow wants and there are.
+    """Return prompts of the intervals, in the order of `answered`: as many as the application's shadow asks for, if there are.
 
     Rows whose answers can be compared come before others: with a known answer, then with a judge's score.
 

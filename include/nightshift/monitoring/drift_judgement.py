@@ -54,7 +54,7 @@ class DriftContext:
     """What the intervals of one model are judged with.
 
     :param model_digest: the model that answered the intervals, `version` in the registry.
-    :param answered: all intervals that may be trailing ones.
+    :param all_answered: the interactions of all intervals that may be trailing ones.
     """
 
     application: Application
@@ -62,7 +62,7 @@ class DriftContext:
     reference: Reference
     model_digest: str
     version: str
-    answered: Sequence[Answered]
+    all_answered: Sequence[Answered]
     embedder: Embedder
     report: Callable[[int, int], None]
 
@@ -94,7 +94,7 @@ def judge(context: DriftContext, due: Due) -> tuple[UPath, Manifest]:
             own | scored_apart(app, interactions, context.reference.manifest),
             feedback_of(context.storage, app, due.answered, due.answered.model_digest),
         )
-        beside = champion_beside(due.answered, context.answered)
+        beside = champion_beside(due.answered, context.all_answered)
         comparable = [metric for metric, why in own.items() if not why]
         champion = _of_champion(beside, interactions, comparable, work) if beside else None
         compared = Compared(
@@ -218,7 +218,7 @@ def _of_champion(answered: Answered, challenger: Manifest, own: Sequence[Metric]
 def _trailing(context: DriftContext, answered: Answered, work: Path) -> list[Profile]:
     """The profiles of the intervals before against the same reference, as far as there are any."""
     profiles = []
-    for earlier in trailing(context.answered, answered, context.application.drift.trailing_nights):
+    for earlier in trailing(context.all_answered, answered, context.application.drift.trailing_nights):
         partition, inputs = profile_partition(context, earlier)
         try:
             if manifest := find(partition, inputs):
