@@ -203,6 +203,20 @@ def test_what_mlflow_did_not_take_is_judged_by_the_next_try(place, monkeypatch):
     assert [one.verdict for one in place.judge().nights] == [Verdict.PASS]
 
 
+def test_a_missing_interval_leaves_no_scratch_folder_while_mlflow_is_down(place, monkeypatch):
+    from nightshift.monitoring import drift_judgement
+
+    def down(*_arguments, **_more):
+        raise BadEnvironment("MLflow does not answer")
+
+    place.night("2026-11-03", answered("2026-11-03"))
+    place.judge()
+    monkeypatch.setattr(drift_judgement, "TrackingRun", down)
+    with pytest.raises(BadEnvironment):
+        place.judge(expected_by=datetime(2026, 11, 5, 5, tzinfo=UTC))
+    assert not list((Path(UPath(place.storage).path) / ".scratch").iterdir())
+
+
 def test_a_night_whose_toxicity_scorer_is_dead_does_not_pass_and_says_so(place, monkeypatch, tmp_path):
     weights = {name: np.full_like(values, np.nan) for name, values in load_file(heads.WEIGHTS).items()}
     save_file(weights, tmp_path / "heads.safetensors")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ from nightshift.settings.application import Application
 from nightshift.settings.interval import Interval
 from nightshift.settings.metrics import Metric
 from nightshift.shown import in_markdown
-from nightshift.storage.files import names_in, scratch, scratch_folder
+from nightshift.storage.files import names_in, scratch_folder
 from nightshift.storage.manifest import Manifest, Parent, digest_of, read_manifest, require_manifest
 from nightshift.storage.partition import fetch, find, partition_of, publish
 from nightshift.verdict import Verdict
@@ -169,38 +168,36 @@ def _profile(context: DriftContext, answered: Answered) -> tuple[Manifest, UPath
     partition, inputs = profile_partition(context, answered)
     if manifest := find(partition, inputs):
         return manifest, partition
-    work, folder = scratch(UPath(context.storage)), scratch(UPath(context.storage))
+    storage = UPath(context.storage)
     try:
-        interactions = require_manifest(answered.partition, answered.digest)
-        file = fetch(answered.partition, interactions, INTERACTIONS, work)
-        segments = context.application.traffic.segments
-        own = measured_alike(interactions, context.reference.manifest)
-        measured = measure(file, context.reference.topics, context.embedder, segments, context.report, own)
-        write_profile(measured.profile, folder / PROFILE)
-        pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
-        pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
-        # Answers to rows that bring a context rest on that.
-        if context.application.retrieval and not any(
-            one.columns.context for one in context.application.traffic.sources
-        ):
-            pq.write_table(least_kept_to(file, work), folder / DOCUMENTS, compression="zstd")
-        manifest = publish(
-            partition,
-            folder,
-            kind="profile",
-            application=context.application.name,
-            inputs=inputs,
-            interval=answered.interval,
-            rows={SAMPLE: measured.sample.num_rows, NOVEL: measured.novel.num_rows},
-            counts={"rows": measured.rows},
-            facts={"scores": interactions.inputs.get("version")},
-            parents=[Parent(uri=str(answered.partition), digest=answered.digest)],
-        )
+        with scratch_folder(storage) as work, scratch_folder(storage) as folder:
+            interactions = require_manifest(answered.partition, answered.digest)
+            file = fetch(answered.partition, interactions, INTERACTIONS, work)
+            segments = context.application.traffic.segments
+            own = measured_alike(interactions, context.reference.manifest)
+            measured = measure(file, context.reference.topics, context.embedder, segments, context.report, own)
+            write_profile(measured.profile, folder / PROFILE)
+            pq.write_table(measured.sample, folder / SAMPLE, compression="zstd")
+            pq.write_table(measured.novel, folder / NOVEL, compression="zstd")
+            # Answers to rows that bring a context rest on that.
+            if context.application.retrieval and not any(
+                one.columns.context for one in context.application.traffic.sources
+            ):
+                pq.write_table(least_kept_to(file, work), folder / DOCUMENTS, compression="zstd")
+            manifest = publish(
+                partition,
+                folder,
+                kind="profile",
+                application=context.application.name,
+                inputs=inputs,
+                interval=answered.interval,
+                rows={SAMPLE: measured.sample.num_rows, NOVEL: measured.novel.num_rows},
+                counts={"rows": measured.rows},
+                facts={"scores": interactions.inputs.get("version")},
+                parents=[Parent(uri=str(answered.partition), digest=answered.digest)],
+            )
     except pa.ArrowInvalid as error:
         raise BadInput(f"{answered.partition}: {INTERACTIONS} cannot be read: {error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
     return manifest, partition
 
 
@@ -271,22 +268,22 @@ def missing_interval(context: DriftContext, interval: Interval) -> tuple[UPath, 
         f"no interactions of {interval.key} arrived",
         "look at the runs of batch_inference for that interval, and at the traffic's sources",
     ]
-    folder = scratch(UPath(context.storage))
     verdict = Verdict.INSUFFICIENT_DATA
-    (folder / VERDICT).write_text(json.dumps({"verdict": verdict, "reasons": reasons}, indent=1))
-    (folder / REPORT).write_text(page_without_rows(app, interval.key, verdict, reasons), encoding="utf-8")
-    facts = {**_facts(context, interval.key, verdict, reasons), "rows": 0}
-    facts["run_url"] = _log(context, partition, facts, {}, folder)
-    manifest = publish(
-        partition,
-        folder,
-        kind="drift",
-        application=app.name,
-        inputs=inputs,
-        interval=interval,
-        counts={"rows": 0},
-        facts=facts,
-    )
+    with scratch_folder(UPath(context.storage)) as folder:
+        (folder / VERDICT).write_text(json.dumps({"verdict": verdict, "reasons": reasons}, indent=1))
+        (folder / REPORT).write_text(page_without_rows(app, interval.key, verdict, reasons), encoding="utf-8")
+        facts = {**_facts(context, interval.key, verdict, reasons), "rows": 0}
+        facts["run_url"] = _log(context, partition, facts, {}, folder)
+        manifest = publish(
+            partition,
+            folder,
+            kind="drift",
+            application=app.name,
+            inputs=inputs,
+            interval=interval,
+            counts={"rows": 0},
+            facts=facts,
+        )
     return partition, manifest
 
 
