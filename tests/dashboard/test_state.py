@@ -7,7 +7,7 @@ from nightshift.dashboard.freshness import Fresh
 from nightshift.dashboard.intervals import JudgedInterval
 from nightshift.dashboard.ledger import Retraining
 from nightshift.dashboard.models import Model
-from nightshift.dashboard.state import Facts, Word, state_of
+from nightshift.dashboard.state import StateInput, Word, state_of
 from nightshift.ledger.records import Decision, Order
 from nightshift.settings.people import Severity
 from nightshift.verdict import Verdict
@@ -25,7 +25,7 @@ def night(verdict="PASS", monitor="drift", model="c" * 64, created=NOW):
 
 
 def facts(drift="PASS", bias="PASS", **more):
-    return replace(Facts({"drift": [night(drift)], "bias": [night(bias, "bias")]}, CHAMPION), **more)
+    return replace(StateInput({"drift": [night(drift)], "bias": [night(bias, "bias")]}, CHAMPION), **more)
 
 
 def retraining():
@@ -73,17 +73,17 @@ def test_a_night_that_is_missing_is_not_healthy_although_the_one_before_was():
 
 
 def test_an_application_without_nights_or_champion_is_new():
-    assert state_of(Facts({"drift": [], "bias": []}, None)).word is Word.NEW
-    assert state_of(Facts({"drift": [], "bias": []}, CHAMPION)).word is Word.NEW
+    assert state_of(StateInput({"drift": [], "bias": []}, None)).word is Word.NEW
+    assert state_of(StateInput({"drift": [], "bias": []}, CHAMPION)).word is Word.NEW
 
 
 def test_nights_of_the_champion_before_say_nothing_about_the_one_that_replaced_it():
     before = night("FAIL", model="b" * 64, created=CHAMPION.since - timedelta(hours=1))
-    state = state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION))
+    state = state_of(StateInput({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION))
     assert state.word is Word.WARNING
     assert "no interval of it has a verdict on drift yet" in state.reason
 
 
 def test_nights_from_before_an_earlier_champion_came_back_do_not_count_either():
     before = night("FAIL", created=CHAMPION.since - timedelta(hours=1))
-    assert state_of(Facts({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION)).word is Word.WARNING
+    assert state_of(StateInput({"drift": [before], "bias": [night(monitor="bias")]}, CHAMPION)).word is Word.WARNING

@@ -17,7 +17,7 @@ from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.intervals import TREND, JudgedInterval
 from nightshift.dashboard.mlflow_rest import Mlflow, Training
 from nightshift.dashboard.panels import Panel, panel
-from nightshift.dashboard.state import Facts, State, state_of, without_approvals
+from nightshift.dashboard.state import State, StateInput, state_of, without_approvals
 from nightshift.dashboard.stored import Store
 from nightshift.errors import BadInput
 from nightshift.evaluation.choices import Preference, preference_of
@@ -154,7 +154,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     partitions: Panel[list[Fresh]] = fresh.result()
     waits = [one.subject for one in (asked.shown if asked else None) or ()]
     others = without_approvals(alerts.shown.open if alerts.shown else [], waits)
-    facts = Facts(
+    given = StateInput(
         judged=judged.shown or {},
         champion=champion.shown,
         retraining=ledger.open_retraining(retrainings),
@@ -164,7 +164,7 @@ def gather(app: Application, storage: str, *, may_see_runs: bool) -> Page:
     )
     return Page(
         app=app,
-        state=state_of(facts),
+        state=state_of(given),
         models=found.result(),
         trend=trend.result(),
         why=details.result(),

@@ -14,7 +14,7 @@ from nightshift.dashboard import airflow_state, intervals, ledger, models, spend
 from nightshift.dashboard.application_files import ApplicationFile
 from nightshift.dashboard.freshness import Fresh, freshness
 from nightshift.dashboard.panels import panel
-from nightshift.dashboard.state import Facts, State, Word, state_of, without_approvals
+from nightshift.dashboard.state import State, StateInput, Word, state_of, without_approvals
 from nightshift.dashboard.stored import Store
 from nightshift.ledger.records import Monitor
 from nightshift.ledger.spending import kept_summary, summary_now
@@ -82,7 +82,7 @@ def _row(app: Application, storage: str, running: int | None, waiting: Sequence[
     return Row(
         name=app.name,
         state=state_of(
-            Facts(
+            StateInput(
                 judged=judged,
                 champion=champion,
                 retraining=ledger.open_retraining(retrainings),

@@ -42,7 +42,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StateInput:
     """The input of :func:`state_of`.
 
     :param judged: the newest judged intervals of each monitor, in order.
@@ -64,9 +64,9 @@ def without_approvals(alerts: Sequence[Alert], waits: Sequence[str]) -> list[Ale
     return [alert for alert in alerts if not (waits and alert.kind is Kind.APPROVAL_WAITS)]
 
 
-def state_of(facts: Facts) -> State:
+def state_of(given: StateInput) -> State:
     """Return the most urgent state of an application, with the others."""
-    first, *rest = _states(facts)
+    first, *rest = _states(given)
     others: dict[Word, str] = {}
     for state in rest:
         if state.word not in {first.word, Word.HEALTHY}:
@@ -74,32 +74,32 @@ def state_of(facts: Facts) -> State:
     return State(first.word, first.reason, others)
 
 
-def _states(facts: Facts) -> Iterator[State]:
+def _states(given: StateInput) -> Iterator[State]:
     """All states that apply, the most urgent first: an outage, open requests, activity, and the rest."""
-    last = {monitor: judged[-1] for monitor, judged in facts.judged.items() if judged}
-    for severity, title in facts.alerts:
+    last = {monitor: judged[-1] for monitor, judged in given.judged.items() if judged}
+    for severity, title in given.alerts:
         if severity is Severity.CRITICAL:
             yield State(Word.FAILING, title)
-    if facts.waits:
-        yield State(Word.WAITING, facts.waits[0])
-    if facts.retraining:
-        yield State(Word.RETRAINING, f"retraining {facts.retraining.order.number} {facts.retraining.doing}")
+    if given.waits:
+        yield State(Word.WAITING, given.waits[0])
+    if given.retraining:
+        yield State(Word.RETRAINING, f"retraining {given.retraining.order.number} {given.retraining.doing}")
     # As the policy sees it: intervals before a release say nothing about the model that is in use since.
-    before = {monitor: interval for monitor, interval in last.items() if _is_before(interval, facts.champion)}
+    before = {monitor: interval for monitor, interval in last.items() if _is_before(interval, given.champion)}
     of_champion = {monitor: interval for monitor, interval in last.items() if monitor not in before}
     yield from _states_of(of_champion, {Verdict.FAIL, Verdict.ERROR}, Word.FAILING)
-    if facts.champion is None:
+    if given.champion is None:
         yield State(Word.NEW, "there is no champion yet: run finetune, then release")
     if not last:
         yield State(Word.NEW, "no interval was judged yet: the first comes after batch_inference has answered one")
-    for fresh in facts.stale:
+    for fresh in given.stale:
         if fresh.kind != "examples":  # missing examples do not affect answers
             yield State(Word.NO_DATA, f"{fresh.kind}: {fresh.stale}")
     yield from _states_of(of_champion, {Verdict.INSUFFICIENT_DATA}, Word.NO_DATA)
     yield from _states_of(of_champion, {Verdict.WARN}, Word.WARNING)
     for monitor, interval in before.items():
-        yield State(Word.WARNING, _replaced(monitor, interval, facts.champion))
-    for severity, title in facts.alerts:
+        yield State(Word.WARNING, _replaced(monitor, interval, given.champion))
+    for severity, title in given.alerts:
         if severity is not Severity.CRITICAL:
             yield State(Word.WARNING, title)
     yield State(

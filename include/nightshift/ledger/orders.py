@@ -120,10 +120,8 @@ def claim(ledger: Ledger, dag_id: str, run_id: str, now: datetime) -> tuple[Orde
         if ledger.create(Claim(number=number, dag_id=dag_id, run_id=run_id, claimed=now)):
             return order, order.decision.reason
         other = ledger.claim(number)
-        if other and (other.dag_id, other.run_id) == (
-            dag_id,
-            run_id,
-        ):  # our claim was written, but the response was lost
+        # Our claim was written, but the response was lost.
+        if other and (other.dag_id, other.run_id) == (dag_id, run_id):
             return order, order.decision.reason
         return (
             None,
@@ -165,16 +163,16 @@ def close(ledger: Ledger, outcome: Outcome) -> Outcome:
     return earlier or outcome
 
 
-def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -> Outcome | None:
+def give_up(ledger: Ledger, request: str, *, reason: str, by: str, now: datetime) -> Outcome | None:
     """End the open order at a person's request, and return its outcome; None if no order is open.
 
     An unclaimed order is claimed first, so that no run starts to train for it at the same time. A run that trains for it
     continues; a model that it registers later still counts.
 
-    :param wish: identifies the request, so that a retried task gets the same answer.
+    :param request: identifies the request, so that a retried task gets the same answer.
     """
     ended = ledger.index(*NUMBERED).outcomes.values()
-    if done := next((outcome for outcome in ended if outcome.wish == wish), None):
+    if done := next((outcome for outcome in ended if outcome.wish == request), None):
         return done
     order = open_order(ledger)
     if order is None:
@@ -188,7 +186,7 @@ def give_up(ledger: Ledger, wish: str, *, reason: str, by: str, now: datetime) -
             result="cancelled",
             explanation=f"{by} gave it up: {reason}",
             run_id=taken.run_id if taken else "",
-            wish=wish,
+            wish=request,
             ended=now,
         ),
     )

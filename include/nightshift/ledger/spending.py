@@ -85,17 +85,17 @@ class Summary(BaseModel):
         """Return the use of the last `days` days; storage is assumed to have had its measured size all the time."""
         since = now - timedelta(days=days)
         pods = [pod for pod in self.pods.values() if since < pod.ended]
-        intervals = [interval for interval in self.nights.values() if since < interval.created]
+        interactions = [one for one in self.nights.values() if since < one.created]
         asked = [one for one in (*self.asked.values(), *self.judged.values()) if since < one.created]
         stored = self.storage.bytes / 1e9 if self.storage else 0.0
         return Spent(
             pod_hours=sum(pod.hours for pod in pods),
             gpu_hours=sum(pod.gpu_hours for pod in pods),
             pod_cost=sum(pod.cost for pod in pods),
-            endpoint_cost=sum(interval.cost for interval in intervals) + sum(one.cost for one in asked),
+            endpoint_cost=sum(one.cost for one in interactions) + sum(one.cost for one in asked),
             storage_cost=stored * price_per_gb_month * days * 24 / HOURS_OF_A_MONTH,
-            prompt_tokens=sum(interval.prompt_tokens for interval in intervals),
-            response_tokens=sum(interval.response_tokens for interval in intervals),
+            prompt_tokens=sum(one.prompt_tokens for one in interactions),
+            response_tokens=sum(one.response_tokens for one in interactions),
         )
 
 
@@ -203,12 +203,12 @@ def _with_news(ledger: Ledger, kept: Summary | None, now: datetime, late_days: i
     ]
     new.nights |= {path: known.nights[path] for path in of_challengers if path in known.nights}
     unread = [path for path in of_challengers if path not in new.nights]
-    for path, interval in zip(unread, read_each(home, lambda one: _manifest(home / one), unread), strict=True):
-        if interval:
-            new.nights[path] = _interactions(interval, interval.created)
+    for path, manifest in zip(unread, read_each(home, lambda one: _manifest(home / one), unread), strict=True):
+        if manifest:
+            new.nights[path] = _interactions(manifest, manifest.created)
     # Replays follow their interval within days, so that older intervals have no new answers.
-    intervals = [interval for interval in names_in(home / REPLAYED) if interval[:10] > since.date().isoformat()]
-    folders = [*ASKED, *(f"{REPLAYED}/{interval}" for interval in intervals)]
+    replayed = [key for key in names_in(home / REPLAYED) if key[:10] > since.date().isoformat()]
+    folders = [*ASKED, *(f"{REPLAYED}/{key}" for key in replayed)]
     there = [f"{folder}/{name}" for folder in folders for name in names_in(home / folder)]
     new.asked = {name: one for name, one in known.asked.items() if name in there or one.created > since}
     unread = [name for name in there if name not in new.asked]

@@ -1,6 +1,6 @@
 """The ledger's records in storage: JSON files below `<storage>/<app>/ledger`.
 
-    decisions/<interval>-<digest of its report>.json   every evaluation, also "no"
+    decisions/<interval>-<digest of report>.json    every evaluation, also "no"
     orders/<number>.json                            a retraining that is to happen
     claims/<number>.json                            the DAG run that trains for it
     outcomes/<number>.json                          how it ended
@@ -162,17 +162,17 @@ class Ledger:
         read = {condition: self._read("responses", name, AlertResponse) for condition, name in names.items()}
         return {condition: response for condition, response in read.items() if response}
 
-    def respond(self, response: AlertResponse, wish: str) -> AlertResponse:
+    def respond(self, response: AlertResponse, request: str) -> AlertResponse:
         """Record a response as the newest to its condition, once for each request, and return it with its id.
 
-        :param wish: identifies a person's request, so that a retried task records it once.
+        :param request: identifies a person's request, so that a retried task records it once.
         """
         key = condition_key(response.condition)
         own = [name for name in names_in(self.home / "ledger" / "responses") if name.startswith(f"{key}-")]
-        if mine := next((name for name in own if name.endswith(f"-{wish}.json")), None):
+        if mine := next((name for name in own if name.endswith(f"-{request}.json")), None):
             return self._read("responses", mine.removesuffix(".json"), AlertResponse) or response
         number = int(own[-1].split("-")[1]) + 1 if own else 1
-        kept = response.model_copy(update={"id": f"{key}-{number:06d}-{wish}"})
+        kept = response.model_copy(update={"id": f"{key}-{number:06d}-{request}"})
         self.create(kept)
         return kept
 

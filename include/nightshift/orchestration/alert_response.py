@@ -33,8 +33,8 @@ def respond(application: str, **context: Any) -> dict[str, Any]:
         if condition not in holding:
             known = "; ".join(sorted(holding)) or "none"
             raise AirflowFailException(f"no open alert of {application} is called {condition!r}; open are: {known}")
-        before, wish = ledger.responses([condition]).get(condition), digest_of([dag_run.run_id])[:12]
-        if action == "end" and not (before and (before.holds(now) or before.id.endswith(wish))):
+        before, request = ledger.responses([condition]).get(condition), digest_of([dag_run.run_id])[:12]
+        if action == "end" and not (before and (before.holds(now) or before.id.endswith(request))):
             raise AirflowFailException(
                 f"{condition!r} is neither acknowledged nor silenced, so there is nothing to end"
             )
@@ -46,6 +46,6 @@ def respond(application: str, **context: Any) -> dict[str, Any]:
             by=storable(dag_run.triggering_user_name or "somebody"),
             created=now,
         )
-        kept = ledger.respond(response, wish)
+        kept = ledger.respond(response, request)
         log.info("%s: %s", condition, kept.sentence)
         return {"alert": condition, "until": kept.until.isoformat(), "reason": kept.sentence}
