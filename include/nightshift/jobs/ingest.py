@@ -156,7 +156,6 @@ class _Intake:
     work: Path
 
     def published(self) -> Manifest | None:
-
         return find(self.target, self.inputs)
 
     @cached_property
@@ -167,7 +166,6 @@ class _Intake:
 
     @cached_property
     def erased(self) -> ErasedHashes:
-
         return erased_of(self.target.parents[1])
 
     @cached_property

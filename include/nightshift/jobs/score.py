@@ -34,8 +34,9 @@ class Spec(JobSpec):
     :param responses: folder with the parts that `generate` made; without it the interval was served elsewhere, and the
         prompts' partition has the responses.
     :param model: version in the registry and digest of the model that answered; empty where it was served elsewhere.
-    :param replay: keep the result apart from the intervals, below the model's digest.
-    :param shadow: the prompts are a sample of several intervals: keep the result apart from all of these, and out of MLflow.
+    :param replay: keep the result apart from the interactions of the intervals, below the model's digest.
+    :param shadow: the prompts are a sample of several intervals: keep the result apart from their interactions, and out of
+        MLflow.
     :param arm: of which only the rows were answered; what a challenger answered is kept apart.
     """
 
@@ -116,7 +117,6 @@ class _Scoring:
     folder: Path
 
     def published(self) -> Manifest | None:
-
         return find(self.target, self.inputs)
 
     def scorers(self) -> Scorers:
@@ -224,7 +224,6 @@ def _together(scoring: _Scoring, node: Nodes, progress: Progress) -> Manifest | 
 
 
 def _share(scoring: _Scoring, shared: SharedScores, node: Nodes, progress: Progress) -> Manifest | None:
-
     scorers = scoring.scorers()
     mine = shared.stretches[node.index :: node.count]
     total = sum(last + 1 - first for first, last in (stretch.rows for stretch in mine))

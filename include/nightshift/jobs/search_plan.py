@@ -177,7 +177,6 @@ def _lacking(plan: Plan, first_rung: int) -> str | None:
 
 
 def _publish(spec: Spec, plan: Plan, today: ApplicationVersion) -> tuple[UPath, Manifest]:
-
     where = {"trials": {"__all__": {"model"}}}  # no part of what is searched
     inputs = {"snapshot": spec.digest, "plan": digest_of(plan.model_dump(mode="json", exclude=where))}
     partition = partition_of(spec.storage, spec.application.name, "searches", digest_of(inputs)[:16])

@@ -1,4 +1,4 @@
-"""The index of an application: all that decisions and pages need, in one file of bounded size.
+"""The index of an application: all that decisions and pages need, in one file.
 
     <application>/ledger/index.json
 
@@ -68,7 +68,9 @@ class Examples(NamedTuple):
 
 
 class Index(BaseModel):
-    """What decisions and pages look at. Intervals are called `<monitor>/<interval>/<address>`, records by their names or numbers.
+    """What decisions and pages look at.
+
+    Reports of intervals are called `<monitor>/<interval>/<address>`, records by their names or numbers.
 
     :param arrivals: number of the last arrival that is included.
     :param pending: arrivals before it whose file was not there yet.

@@ -95,8 +95,9 @@ def step_of(looks: list[SplitLook]) -> int | None:
 def next_look(split: Split, looks: list[SplitLook], interval: str, found: Arms | None, now: datetime) -> SplitLook:
     """Decide about a running split after one more interval: a pure function.
 
-    Any guard rail by which the challenger is worse by the margin stops it; a step is passed when it is worse by less than the
-    margin in the decisive metric and all guard rails. Otherwise the share is held.
+    A metric whose confidence interval lies wholly below minus the margin stops the split. A step is passed when the
+    confidence intervals of the decisive metric and of all guard rails lie wholly above minus the margin: the challenger is
+    then shown to be worse by less than it. Otherwise the share is held.
 
     :param found: the evidence so far; None: nothing new.
     """

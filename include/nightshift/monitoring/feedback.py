@@ -30,7 +30,7 @@ UNREADABLE = "unreadable"
 
 
 def with_feedback(storage: str, application: Application, answered: Sequence[Answered]) -> list[Answered]:
-    """Return intervals with the digests of what was said of models in their intervals, where the application has feedback."""
+    """Return the interactions with the digests of their intervals' feedback, where the application has feedback."""
     if application.feedback is None or not answered:
         return list(answered)
     partitions = [partition_of(storage, application.name, "feedback", one.key) for one in answered]

@@ -60,7 +60,7 @@ def interactions_between(storage: str, application: str, start: datetime, end: d
 
 
 def interactions_of(storage: str, application: str, wanted: Collection[str]) -> list[Answered]:
-    """Return the intervals of interactions of these intervals, by their keys, as :func:`interactions_between` does."""
+    """Return the interactions of the intervals with these keys, as :func:`interactions_between` does."""
     at = [partition_of(storage, application, "interactions", name) for name in wanted]
     at += [partition for _, partition in _of_challengers(storage, application, wanted)]
     found = [answered_interval(partition, manifest) for partition in at if (manifest := read_manifest(partition))]

@@ -79,9 +79,9 @@ def measured(finding: Finding, difference: Difference) -> Finding:
 def judge(findings: Sequence[Finding], policy: Bias) -> Judged:
     """Give every measured finding its verdict, and the interval the worst of them.
 
-    FAIL: the gap exceeds `max_gap` with its whole interval, and still does when the false discovery rate over all gaps
-    of the interval is held (Benjamini and Hochberg 1995). WARN: the estimate exceeds it. Groups that are too small are
-    INSUFFICIENT_DATA and decide nothing, unless there is nothing else.
+    FAIL: the gap exceeds `max_gap` with its whole confidence interval, and still does when the false discovery rate over
+    all gaps of the data interval is held (Benjamini and Hochberg 1995). WARN: the estimate exceeds it. Groups that are
+    too small are INSUFFICIENT_DATA and decide nothing, unless there is nothing else.
     """
     tested = [finding for finding in findings if finding.value is not None and finding.verdict is not None]
     chances = q_values([_chance(finding, policy.max_gap) for finding in tested])
