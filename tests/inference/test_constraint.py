@@ -28,7 +28,7 @@ PATTERN = r"(yes|no), [a-zé]{3,5}"
 
 
 def random_model(further):
-    """A random model with a token for each byte, two ends of an answer, and logits for `further` tokens beyond the tokenizer's."""
+    """A random model with a token for each byte, two ends of an answer, and `further` more logits than there are tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     plain = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
