@@ -29,6 +29,10 @@ TOO_LONG = re.compile(
 )
 
 
+class BrokenOff(httpx.ReadError):
+    """The endpoint broke an answer off because of an error of its own (`finish_reason: error`)."""
+
+
 def key_header(key: str | None) -> dict[str, str]:
     """Return the header that holds an API key, without the white space that files and consoles leave around it.
 
@@ -48,7 +52,7 @@ class EndpointClient:
     :param timeout_seconds: longest wait for one answer.
     :param connections: requests that are under way together.
     :param tries: of one request, where an endpoint is busy or cannot be reached.
-    :param timeouts: tries of a request whose answer does not come in time, at most `tries`.
+    :param timeouts: tries of a request whose answer does not come in time or breaks off, at most `tries`.
     :param longest_pause_seconds: between two tries, whatever the endpoint asks for.
     :param most_bytes: of one answer.
     :raises BadInput: no header can hold the key.
@@ -105,6 +109,7 @@ class EndpointClient:
         """Return the endpoint's chat completion; what may pass is tried again.
 
         :raises httpx.HTTPStatusError: it refuses the request, or is busy for longer than all tries.
+        :raises BrokenOff: it broke the answer off each time.
         :raises httpx.HTTPError: it does not answer in time, or speaks another protocol.
         """
         return self._ask("chat/completions", body, _completion)
@@ -135,7 +140,7 @@ class EndpointClient:
                 if self._stopped.wait(min(pause if seconds is None else seconds, self._longest_pause)):
                     raise
             except httpx.TransportError as error:
-                timeouts -= isinstance(error, httpx.ReadTimeout)
+                timeouts -= isinstance(error, httpx.ReadTimeout | BrokenOff)
                 if not left or not timeouts or self._stopped.wait(min(pause, self._longest_pause)):
                     raise
             pause *= 2
@@ -189,6 +194,11 @@ def is_completion(found: Any) -> bool:
         return False
 
 
+def is_broken_off(completion: Mapping[str, Any]) -> bool:
+    """Whether an error of the endpoint ended the answer of a completion."""
+    return bool(completion["choices"][0].get("finish_reason") == "error")
+
+
 def text_of(content: Any) -> str:
     """Return the text of a message; of one that is sent in parts, the text of these."""
     parts = content if isinstance(content, list) else [content]
@@ -215,6 +225,8 @@ def _completion(reply: httpx.Response) -> dict[str, Any]:
         completion = {}
     if not is_completion(completion):
         raise httpx.DecodingError("the answer is not a chat completion", request=reply.request)
+    if is_broken_off(completion):
+        raise BrokenOff("the answer broke off with `finish_reason: error`", request=reply.request)
     return completion
 
 

@@ -148,3 +148,16 @@ def test_where_people_wait_nothing_is_asked_in_batches(serve):
 def _answered_by(server, batch):
     with batch_client.BatchClient(server.url, None) as client:
         return client.completions(batch, lambda _done: None)
+
+
+def test_an_answer_of_a_batch_that_the_server_broke_off_is_asked_for_alone(serve):
+    seen = []
+
+    def reply(body):
+        said = body["messages"][-1]["content"]
+        seen.append(said)
+        broken = said == "message 3" and seen.count(said) == 1
+        return (200, {"content": "half", "finish_reason": "error"}) if broken else echo(body)
+
+    answers = engine_of(serve(reply)).answer(ROWS[:10], silent)
+    assert [answer.text for answer in answers] == [f"you said message {number}" for number in range(10)]

@@ -274,7 +274,6 @@ def test_counts_of_tokens_that_cannot_be_believed_cost_no_answer_and_are_never_b
     ("reason", "finish", "text"),
     [
         ("model_length", "length", "half"),
-        ("error", "refused", ""),
         ("eos", "stop", "half"),
         (["length"], "stop", "half"),
     ],
@@ -292,6 +291,39 @@ def test_what_is_no_completion_is_told(engine_at, body):
     engine, _ = engine_at(lambda _body: (200, body, {"Content-Type": "text/html"}))
     with pytest.raises(BadEnvironment, match="not a chat completion"):
         engine.answer([row("a")], silent)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"content": {"text": "hi"}}, {"content": "half", "finish_reason": "error"}], ids=["form", "error"]
+)
+def test_an_answer_that_cannot_be_read_or_broke_off_costs_its_row_unless_all_are_such(engine_at, monkeypatch, bad):
+    from nightshift import endpoint_client
+
+    monkeypatch.setattr(endpoint_client, "FIRST_PAUSE_SECONDS", 0.01)
+
+    def reply(body):
+        return 200, bad if body["messages"][-1]["content"].startswith("bad") else "fine"
+
+    engine, _ = engine_at(reply, endpoint={"requests_at_once": 1})
+    answers = engine.answer([row("ok"), row("bad"), row("fine")], silent)
+    assert [(one.text, one.finish_reason) for one in answers] == [("fine", "stop"), ("", "refused"), ("fine", "stop")]
+    assert answers[1].refusal
+    many = [row(f"bad {number}") for number in range(40)]
+    for rows in (many, [row("ok"), *many]):
+        engine, server = engine_at(reply, endpoint={"requests_at_once": 1})
+        with pytest.raises(BadEnvironment, match="gave no answer"):
+            engine.answer(rows, silent)
+        assert len(server.requests) < 30
+
+
+def test_an_answer_that_the_server_broke_off_is_asked_for_again(engine_at, monkeypatch):
+    from nightshift import endpoint_client
+
+    monkeypatch.setattr(endpoint_client, "FIRST_PAUSE_SECONDS", 0.01)
+    left = [{"content": "half", "finish_reason": "error"}]
+    engine, server = engine_at(lambda body: (200, left.pop() if left else "whole"))
+    (response,) = engine.answer([row("a")], silent)
+    assert (response.text, response.finish_reason, len(server.requests)) == ("whole", "stop", 2)
 
 
 def test_calls_of_tools_are_compared_by_name_and_arguments(engine_at):

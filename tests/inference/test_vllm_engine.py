@@ -46,9 +46,11 @@ def test_what_is_further_told_to_vllm_replaces_nothing_that_nightshift_sets():
     given = Inference.model_validate({"vllm": {"arguments": {"quantization": "fp8"}}})
     assert given.model_dump()["vllm"]["arguments"] == {"quantization": "fp8"}
     assert "vllm" not in Inference().model_dump()
-    for name in ("trust_remote_code", "enable_lora"):
+    for name, more in (("trust_remote_code", {}), ("enable_lora", {"adapters": True})):
         with pytest.raises(ValidationError, match=f"{name}: Nightshift sets this itself"):
-            Inference.model_validate({"vllm": {"arguments": {name: True}}})
+            Inference.model_validate({"engine": "vllm", "vllm": {"arguments": {name: True}, **more}})
+    without = Inference.model_validate({"vllm": {"arguments": {"enable_lora": True}}})
+    assert without.model_dump()["vllm"]["arguments"] == {"enable_lora": True}
 
 
 @pytest.mark.parametrize("engine", ["auto", "transformers"])

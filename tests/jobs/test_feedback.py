@@ -141,7 +141,7 @@ def test_columns_that_cannot_be_used_are_refused_with_what_to_write(said, column
 
 @pytest.mark.parametrize("scale", [(3, 3), (float("nan"), 5), (1, float("inf")), (-1e308, 1e308)])
 def test_a_scale_on_which_every_rating_would_be_the_same_is_refused(scale):
-    with pytest.raises(ValidationError, match="scale: between the worst rating"):
+    with pytest.raises(ValidationError, match="scale: the worst and the best rating must differ and be finite"):
         FeedbackSource(uri="said.jsonl", columns={"id": "message", "rating": "stars"}, scale=scale)
 
 

@@ -49,7 +49,10 @@ def test_a_time_needs_no_quotes_in_a_file(tmp_path, written):
         ("clock: {drift: noon}", r"clock.drift: .*you wrote 'noon'"),
         ("clock: {drift: '05:30:10'}", r"clock.drift: is no time of day"),
         ("clock: {grace_hours: -1}", r"clock.grace_hours: .*greater than or equal to 0"),
-        ("timezone: Europe/Berln", r"shop.yaml:1: timezone: .* did you mean Europe/Berlin\?; you wrote 'Europe/Berln'"),
+        (
+            "timezone: Europe/Berln",
+            r"shop.yaml:1: timezone: .* did you mean `Europe/Berlin`\?; you wrote 'Europe/Berln'",
+        ),
         ("timezone: ../etc/passwd", r"timezone: is no time zone"),
     ],
 )

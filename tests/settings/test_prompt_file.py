@@ -102,7 +102,7 @@ def test_a_problem_in_the_file_has_the_lines_of_both_files(project):
         ("name: plan", "name: plam", ":8: input_variables: the template takes `plan`, which is not among them; did you mean"),
         ("name: plan", "name: prompt", "`prompt` is there twice"),
         ("template: |", "template_format: handlebars\ntemplate: |", ":3: template_format: handlebars is a language that"),
-        ("template: |", "template_format: jinja\ntemplate: |", "did you mean 'jinja2'?"),
+        ("template: |", "template_format: jinja\ntemplate: |", "did you mean `jinja2`?"),
         ("template: |", "allow_dangerously_set_content: true\ntemplate: |", ":3: allow_dangerously_set_content: Input should be"),
         ("max_tokens: 12", "max_tokens: 50", "execution_settings.default.max_tokens is 50, and inference.max_new_tokens of the"),
         ("temperature: 0", "temperature: 0.7", "execution_settings.default.temperature is 0.7, and decoding.temperature"),

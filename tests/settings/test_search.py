@@ -65,7 +65,7 @@ def test_a_choice_of_retrieval_stands_in_place_of_what_it_gives_and_all_else_is_
     ("choices", "rest", "said"),
     [
         ("{retrieval: [{sarch: bm25}]}", "", "did you mean `search`?"),
-        ("{retrieval: [{search: bm52}]}", "", "did you mean 'bm25'?"),
+        ("{retrieval: [{search: bm52}]}", "", "did you mean `bm25`?"),
         ("{retrieval: [{documents: []}]}", "", "search.choices.retrieval[0].documents: unknown key"),
         ("{retrieval: [{chunk: {words: 40}}]}", "", "overlap: 30 is more than half of the 40 words"),
         ("{retrieval: [{k: 1}], few_shot: [1]}", "  metric: retrieval_mrr\n", "leave choices.few_shot out"),

@@ -44,7 +44,7 @@ def llama(tokenizer):
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory, tokenizer):
-    """A function that returns the folder of a small random model of a family."""
+    """A function that returns the folder of a small random model of a family; `-untied`: with a head of its own."""
     from families import family
 
     made = {}
@@ -52,10 +52,11 @@ def base(tmp_path_factory, tokenizer):
     def folder(name):
         if name not in made:
             made[name] = tmp_path_factory.mktemp(name)
-            layers = {"n_layer": 3} if name == "gpt2" else {"num_hidden_layers": 3, "tie_word_embeddings": True}
+            kind, _, untied = name.partition("-")
+            layers = {"n_layer": 3} if kind == "gpt2" else {"num_hidden_layers": 3, "tie_word_embeddings": not untied}
             if name == "granite":
                 layers["hidden_size"] = 64  # as many weights in four bits share a scale
-            family(name, len(tokenizer), **layers).save_pretrained(made[name])
+            family(kind, len(tokenizer), **layers).save_pretrained(made[name])
             tokenizer.save_pretrained(made[name])
         return made[name]
 

@@ -126,6 +126,13 @@ def test_what_an_adapter_is_told_is_in_its_file_and_in_what_is_merged(train, tok
     assert alone(trained, tokenizer) == pytest.approx(trained.held_out[-1], rel=1e-4)
 
 
+def test_an_adapter_may_adapt_the_embeddings_too(train, tokenizer):
+    trained = train(1, "adapter", family="llama-untied", **STOCK, **LORA, lora_targets=["q_proj", "embed_tokens"])
+    config = json.loads((trained.output / "adapter" / "adapter_config.json").read_text())
+    assert set(config["target_modules"]) == {"q_proj", "embed_tokens"}
+    assert alone(trained, tokenizer) == pytest.approx(trained.held_out[-1], rel=1e-4)
+
+
 @pytest.mark.nightly
 def test_an_adapter_to_weights_in_four_bits_learns_and_is_merged_into_the_whole_ones(train, tokenizer):
     pytest.importorskip("bitsandbytes", reason="not among the requirements: docs/training.md")

@@ -16,6 +16,8 @@ STOCK = {"engine": "stock", "precision": "bf16"}
         ({"attention": "flash_attention_2"}, "flash_attention_2 needs a GPU.*usable here: sdpa"),
         ({"method": "lora", "quantize": "nf4"}, "needs the package bitsandbytes"),
         ({"method": "lora", "lora_targets": ["query"]}, "training.lora_targets: .*query"),
+        ({"method": "lora", "lora_targets": ["q_proj", "embed_tokens"]}, "lora_targets: the embeddings and the head"),
+        ({"method": "lora", "lora_targets": ["lm_head"]}, "lora_targets: the embeddings and the head"),
         ({"trained_layers": 4}, "trained_layers is 4, but llama has 3 layers"),
     ],
 )

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 
-from nightshift.endpoint_client import PASSING_STATUS, SAID_CHARACTERS, is_completion, key_header
+from nightshift.endpoint_client import PASSING_STATUS, SAID_CHARACTERS, is_broken_off, is_completion, key_header
 from nightshift.errors import BadInput
 from nightshift.shown import shown
 
@@ -96,7 +96,8 @@ class BatchClient:
                 line["custom_id"]: line.get("response") or {}
                 for line in map(json.loads, filter(None, lines.split("\n")))
             }
-            return {name: one["body"] for name, one in answers.items() if is_completion(one.get("body"))}
+            bodies = {name: one["body"] for name, one in answers.items() if is_completion(one.get("body"))}
+            return {name: body for name, body in bodies.items() if not is_broken_off(body)}
 
     def _known(self, digest: str) -> str | None:
         """The newest batch with these requests that has not failed, among recent ones."""

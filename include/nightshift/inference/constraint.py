@@ -22,14 +22,14 @@ def answer_matcher(decoding: Decoding, tokenizer: Any, ends: Iterable[int], voca
     """Return a matcher at the start of an answer; each answer needs a deep copy of it.
 
     :param ends: tokens that may end an answer once it has its form.
-    :param vocabulary: how many logits the model gives for a token.
+    :param vocabulary: how many logits the model gives for a token; the tokenizer may have more tokens.
     :raises BadInput: the form, or the tokenizer, is none that llguidance can follow.
     """
     from llguidance import LLMatcher
     from llguidance.hf import from_tokenizer
 
     try:
-        tokens = from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(ends))
+        tokens = from_tokenizer(tokenizer, n_vocab=max(vocabulary, len(tokenizer)), eos_token=sorted(ends))
     except ValueError as error:
         raise BadInput(f"decoding.{decoding.constraint} cannot be kept with this model's tokenizer: {error}") from error
     if decoding.json_schema is not None:
@@ -43,12 +43,15 @@ def answer_matcher(decoding: Decoding, tokenizer: Any, ends: Iterable[int], voca
     return matcher
 
 
-def allowed(logits: torch.Tensor, matchers: Sequence[LLMatcher]) -> torch.Tensor:
-    """Return the logits (rows x vocabulary) with -inf for each token that would break the form of its row's answer."""
+def allowed(logits: torch.Tensor, matchers: Sequence[LLMatcher], tokens: int) -> torch.Tensor:
+    """Return the logits (rows x vocabulary) with -inf for each token that would break the form of its row's answer.
+
+    :param tokens: how many the matchers know, at least as many as there are logits.
+    """
     from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
     rows, vocabulary = logits.shape
-    bits = allocate_token_bitmask(rows, vocabulary)
+    bits = allocate_token_bitmask(rows, tokens)
     for row, matcher in enumerate(matchers):
         fill_next_token_bitmask(matcher, bits, row)
     allows = np.unpackbits(bits.view(np.uint8), axis=1, count=vocabulary, bitorder="little")

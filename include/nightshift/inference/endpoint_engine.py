@@ -25,6 +25,7 @@ from nightshift.endpoint_client import (
     REFUSING_STATUS,
     TOO_LARGE_STATUS,
     TOO_LONG,
+    BrokenOff,
     EndpointClient,
     text_of,
     tokens_of,
@@ -39,12 +40,12 @@ from nightshift.settings.endpoint import Endpoint
 from nightshift.training.chat_template import application_messages
 
 KEY_VARIABLE = "NIGHTSHIFT_ENDPOINT_KEY"
-# If all of the first rows are refused, the request is at fault, not the users' texts. If as many rows time out one after
-# another, the endpoint is at fault.
+# If all of the first rows are refused, the request is at fault, not the users' texts. If as many rows time out, break off
+# or cannot be read one after another, the endpoint is at fault.
 REFUSED_BEFORE_GIVING_UP = 10
 # Why an answer ended, by the names that servers have for it; by any other name it is whole.
 CUT = frozenset({"length", "model_length"})
-WITHHELD = frozenset({"content_filter", "error"})
+WITHHELD = frozenset({"content_filter"})
 SEEDS = 2**31
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ class EndpointEngine:
         report: Report,
         sample: int,
     ) -> Iterator[tuple[Sequence[int], Response]]:
-        """The answers of a batch. Rows without an answer, refused or expired, are asked one by one."""
+        """The answers of a batch. Rows without an answer, refused, expired or broken off, are asked one by one."""
         assert self._batch is not None  # noqa: S101  (checked by the caller)
         batch = self._begun(client, rows, places, sample)
         with self._told(client), BatchClient(self._url, self._key) as batches:
@@ -232,7 +233,7 @@ class EndpointEngine:
                         f"{self._url} refuses {setting} ({client.what_happened(error)}); change it, or the endpoint"
                     ) from error
                 return Response("", 0, "refused", refusal=client.what_happened(error))
-            except httpx.ReadTimeout as error:
+            except (httpx.ReadTimeout, httpx.DecodingError, BrokenOff) as error:
                 if self._is_down():
                     raise self._failure(client, error) from error
                 return Response("", 0, "refused", refusal=client.what_happened(error))
@@ -243,7 +244,7 @@ class EndpointEngine:
             return self._response(completion, milliseconds)
 
     def _is_down(self) -> bool:
-        """Whether another timeout means that the endpoint is down, and not that the row is difficult."""
+        """Whether another row without a usable answer means that the endpoint is down, and not that the row is difficult."""
         with self._lock:
             self._late += 1
             return not self._answers or self._late >= REFUSED_BEFORE_GIVING_UP

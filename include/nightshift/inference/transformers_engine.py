@@ -167,7 +167,8 @@ class TransformersEngine:
             )
             logits = self._pass(last, lengths=[length - 1 for length in lengths]).logits[:, -1]
             if self._matcher:
-                logits = allowed(logits, [row.matcher for row in live if row.matcher])
+                matchers = [row.matcher for row in live if row.matcher]
+                logits = allowed(logits, matchers, max(logits.shape[1], len(self.tokenizer)))
             ended = []
             tokens = self._next_tokens(logits, live, chances)
             if self._logprobs:
@@ -183,6 +184,7 @@ class TransformersEngine:
                 cut = row.matcher is not None and not row.matcher.consume_token(token)
                 if stop or cut or len(row.answer) == self._max_new_tokens:
                     ended.append(place)
+                    row.matcher = None  # it is large
                     reason: Literal["stop", "length"] = "stop" if stop and not cut else "length"
                     milliseconds = (time.perf_counter() - started) * 1000
                     mean = row.logprob / (len(row.answer) + (token in self._ends)) if self._logprobs else None

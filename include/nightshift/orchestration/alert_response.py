@@ -12,14 +12,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from nightshift.alerts.outbox import Outbox
 from nightshift.ledger.records import AlertResponse
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task
 from nightshift.shown import storable
 from nightshift.storage.manifest import digest_of
 
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def respond(application: str, **context: Any) -> dict[str, Any]:
     """Keep the response of the person who started the run to one open alert.
 

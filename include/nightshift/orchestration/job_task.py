@@ -81,7 +81,7 @@ class JobTask(BaseOperator):
         return attempt
 
     @contextmanager
-    def outlasting(self, context: Any) -> Iterator[None]:
+    def waiting_out_outages(self, context: Any) -> Iterator[None]:
         """Wait out an outage that this block meets, without using a retry.
 
         :raises TaskDeferred: the task leaves its worker and resumes in `again`.

@@ -34,7 +34,7 @@ RETRIES: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=15),
 }
 # The arguments of @task, which by default also stores each key of a result as an XCom of its own.
-LEDGER_TASK: dict[str, Any] = {**RETRIES, "multiple_outputs": False}
+LEDGER_TASK_ARGUMENTS: dict[str, Any] = {**RETRIES, "multiple_outputs": False}
 
 
 @contextmanager

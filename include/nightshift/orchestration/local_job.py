@@ -36,7 +36,7 @@ class LocalJob(JobTask):
         :raises AirflowSkipException: the verdict is INSUFFICIENT_DATA.
         :raises JobFailed: anything else; Airflow's retries apply.
         """
-        with self.outlasting(context):
+        with self.waiting_out_outages(context):
             return self._run(context)
 
     def _run(self, context: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nightshift.ledger import orders
 from nightshift.ledger.history import newest_about_champion, published
 from nightshift.ledger.records import Monitor
 from nightshift.orchestration.ledger_task import (
-    LEDGER_TASK,
+    LEDGER_TASK_ARGUMENTS,
     champion_moved,
     ledger_task,
     log_decision,
@@ -49,7 +49,7 @@ def verdict(result: dict[str, Any]) -> None:
         raise AirflowSkipException(said)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def retraining(application: str, monitor: Monitor, judged: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Ask the ledger what follows from the newest interval that was judged, and tell finetune of a retraining that waits for it.
 

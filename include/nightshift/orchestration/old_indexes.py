@@ -14,7 +14,7 @@ from upath import UPath
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow
 from nightshift.registry.versions import CANDIDATE, CHAMPION
 from nightshift.retrieval.newest import mark_used
 from nightshift.storage.files import read_each
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def remove_old(application: str, **context: Any) -> dict[str, Any]:
     """Remove indexes that no active version has pinned and that were not used for `retrieval.keep_days`.
 

@@ -16,7 +16,7 @@ from upath import UPath
 from nightshift.ledger.pod_accounts import PodUsage, pods_of_runs, total
 from nightshift.ledger.spending import count_storage
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow
 
 if TYPE_CHECKING:
     from nightshift.registry.rest import Mlflow
@@ -27,7 +27,7 @@ ACCOUNTS = "nightshift.accounts"  # tag: which accounts a run of MLflow shows
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def usage(application: str, **context: Any) -> dict[str, Any]:
     """Log pods, hours, GPU-hours and cost per DAG run, and per training in the training's own run; measure storage daily.
 

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.errors import BadEnvironment, BadInput
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow, notify_of_decision
 from nightshift.registry.versions import CHAMPION, EVALUATION_TAG, RELEASE_TAG, SPLIT_TAG, STATE_TAG
 from nightshift.settings.application import Application
 from nightshift.verdict import Verdict
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def promote(application: str, decided: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Log people's answer, record the release in the ledger, then move the alias, unless it was moved before.
 

@@ -11,7 +11,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.errors import BadEnvironment, BadInput
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow, notify_of_decision
 from nightshift.orchestration.promote import show_split, withdraw_split
 from nightshift.registry.versions import CHAMPION
 from nightshift.settings.application import Application
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def assign(application: str, prompts: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Fix which versions answer an interval, unless that was done before.
 
@@ -50,7 +50,7 @@ def assign(application: str, prompts: Mapping[str, Any], **context: Any) -> dict
         }
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def ramp(application: str, assigned: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Decide how a split goes on by the evidence in storage, and wake the release once it passed.
 

@@ -10,7 +10,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.attempt import storage_uri
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow
 from nightshift.registry.versions import CHAMPION
 from nightshift.retrieval.newest import pinned_index
 from nightshift.storage.application_version import Parts, open_version, publish_version
@@ -26,7 +26,7 @@ CHOSEN_OVER = "chosen_over"
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def changed(application: str, **context: Any) -> dict[str, Any]:
     """Compare the champion's parts with the application's file; publish a version if they differ.
 

@@ -10,7 +10,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.orchestration.contest import Contest, Form, ReleaseDecision, about_of, contest_of, nothing, shadow_of
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow, notify_of_decision
 from nightshift.orchestration.promote import withdraw_split
 from nightshift.registry import versions
 from nightshift.settings.application import Application
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def challenge(application: str, **context: Any) -> dict[str, Any]:
     """Return the models that the shadow compares. It decides nothing, and writes only that an index is in use.
 
@@ -44,7 +44,7 @@ def challenge(application: str, **context: Any) -> dict[str, Any]:
         return about_of(contest.candidate, contest.champion)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def release(application: str, **context: Any) -> dict[str, Any]:
     """Decide about the candidate by its evaluation and its shadow in storage, and record the decision.
 

@@ -15,7 +15,7 @@ from nightshift.ledger.records import Release
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import storage_uri
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow
 from nightshift.orchestration.links import application_page, rollback_page
 from nightshift.orchestration.rollback import earlier_champion, write_rollback
 from nightshift.orchestration.telling import notify
@@ -28,7 +28,7 @@ from nightshift.verdict import Verdict
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def watch(application: str, **context: Any) -> dict[str, Any]:
     """Read the newest look at the newest release from storage, and decide whether to take the release back.
 

@@ -17,7 +17,7 @@ from nightshift.ledger.records import Order, Outcome, Snooze
 from nightshift.ledger.store import Ledger
 from nightshift.orchestration.attempt import results_of, storage_uri
 from nightshift.orchestration.ledger_task import (
-    LEDGER_TASK,
+    LEDGER_TASK_ARGUMENTS,
     ledger_task,
     log_decision,
     notify_of_decision,
@@ -31,7 +31,7 @@ NOTHING: dict[str, Any] = {"order": None, "decision": None, "reports": []}
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def due(application: str, unasked: Collection[str], **context: Any) -> dict[str, Any]:
     """Claim the open order for this run, unless the run has it already. Without an order, go on only if somebody asked.
 
@@ -69,7 +69,7 @@ def due(application: str, unasked: Collection[str], **context: Any) -> dict[str,
         return result
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def close(application: str, **context: Any) -> dict[str, Any]:
     """Record how the retraining of this run ended, so that a failed or cancelled one does not block the next.
 
@@ -109,7 +109,7 @@ def close(application: str, **context: Any) -> dict[str, Any]:
         return result
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def step_in(application: str, **context: Any) -> dict[str, Any]:
     """Carry out the action that the person who started the run chose.
 

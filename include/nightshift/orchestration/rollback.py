@@ -11,7 +11,7 @@ from airflow.sdk import task
 
 from nightshift.errors import BadInput
 from nightshift.orchestration.contest import ReleaseDecision
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow, notify_of_decision
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow, notify_of_decision
 from nightshift.orchestration.old_indexes import require_index
 from nightshift.registry.versions import CHAMPION, EVALUATION_DIGEST_TAG, EVALUATION_TAG, RELEASE_TAG, STATE_TAG
 from nightshift.shown import storable
@@ -29,7 +29,7 @@ POLICY = digest_of("rollback")  # in place of a gate's, in the record of what wa
 log = logging.getLogger(__name__)
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def rollback(application: str, **context: Any) -> dict[str, Any]:
     """Record that an earlier champion replaces the current one, by whom and why; stop a split that runs.
 

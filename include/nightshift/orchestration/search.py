@@ -9,7 +9,7 @@ from airflow.sdk import task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from nightshift.evaluation.halving import ranked, survivors
-from nightshift.orchestration.ledger_task import LEDGER_TASK, ledger_task, mlflow
+from nightshift.orchestration.ledger_task import LEDGER_TASK_ARGUMENTS, ledger_task, mlflow
 from nightshift.orchestration.reconfigure import refuse_judged
 from nightshift.registry.versions import CHAMPION
 from nightshift.storage.application_version import open_version
@@ -17,7 +17,7 @@ from nightshift.storage.application_version import open_version
 Results = Sequence[Mapping[str, Any]]  # of mapped tasks, in the order of their arguments; a slice is one call
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def today(application: str, **context: Any) -> dict[str, Any]:
     """Return the champion, as `model` and `model_digest`: the whole search compares with it, even after another release.
 
@@ -32,7 +32,7 @@ def today(application: str, **context: Any) -> dict[str, Any]:
         return {"model": champion.model, "model_digest": champion.digest}
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def contenders(plan: Mapping[str, Any], rungs: Sequence[Results]) -> list[dict[str, Any]]:
     """Return the arguments of each trial of the next rung.
 
@@ -51,7 +51,7 @@ def contenders(plan: Mapping[str, Any], rungs: Sequence[Results]) -> list[dict[s
     return [{"plan": plan["plan"], "digest": plan["digest"], "trial": trial, "rung": rung} for trial in trials]
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def best(plan: Mapping[str, Any], rungs: Sequence[Results]) -> dict[str, Any]:
     """Return the arguments of the final comparison: the best trial of the last rung, and the scores of all trials."""
     told = [
@@ -61,7 +61,7 @@ def best(plan: Mapping[str, Any], rungs: Sequence[Results]) -> dict[str, Any]:
     return {"plan": plan["plan"], "digest": plan["digest"], "best": ranked(_scores(told[-1]))[0], "rungs": told}
 
 
-@task(**LEDGER_TASK)
+@task(**LEDGER_TASK_ARGUMENTS)
 def winner(application: str, result: Mapping[str, Any], **context: Any) -> dict[str, Any]:
     """Return the version that is significantly better than the champion: `model`, `model_digest` and its `base_model`.
 

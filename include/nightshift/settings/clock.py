@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from nightshift.settings.fields import Model, omit_default
+from nightshift.settings.fields import Model, likely, omit_default
 
 Look = Literal["reconfigure", "finetune", "drift", "release", "bias"]
 FIRST: dict[Look, tuple[int, int]] = {
@@ -23,9 +22,8 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (OSError, ValueError, LookupError):
-        close = difflib.get_close_matches(name, available_timezones(), n=1)
-        hint = f"did you mean {close[0]}?" if close else "write one such as Europe/Berlin"
-        raise ValueError(f"is no time zone of the tz database; {hint}") from None
+        meant = likely(name, available_timezones()) or "write one such as Europe/Berlin"
+        raise ValueError(f"is no time zone of the tz database; {meant}") from None
     return name
 
 

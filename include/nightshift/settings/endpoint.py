@@ -14,7 +14,7 @@ def _an_address(url: str) -> str:
     parts = urlsplit(url)
     if not parts.hostname or parts.port == 0 or not url.isprintable():
         raise ValueError("there is no host and port to connect to")
-    parts.hostname.encode("idna")  # an error of values, too: a label of a name is empty or too long
+    parts.hostname.encode("idna")  # UnicodeError is a ValueError: raised for an empty or overlong host label
     return url
 
 

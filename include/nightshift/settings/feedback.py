@@ -78,7 +78,9 @@ class FeedbackSource(Source):
     def _has_two_ends(self) -> Self:
         worst, best = self.scale
         if worst == best or not math.isfinite(best - worst):
-            raise ValueError(f"scale: between the worst rating {worst:g} and the best {best:g} there is no share")
+            raise ValueError(
+                f"scale: the worst and the best rating must differ and be finite, not {worst:g} and {best:g}"
+            )
         return self
 
 

@@ -23,8 +23,13 @@ def omit_default(default: Any, **constraints: Any) -> Any:
     return Field(default, exclude_if=lambda value: value == default, **constraints)
 
 
+def likely(name: str, known: Iterable[str]) -> str:
+    """Return which known name a person may have meant; nothing if none is close."""
+    close = difflib.get_close_matches(name, [*known], n=1)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
 def hint(name: str, known: Iterable[str], otherwise: str = "there are") -> str:
     """Return which known name a person may have meant, or behind `otherwise` what the known ones are."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"{otherwise} {', '.join(names) or 'none'}"
+    return likely(name, names) or f"{otherwise} {', '.join(names) or 'none'}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from nightshift.settings.fields import Model
+from nightshift.settings.fields import Model, omit_default
 
 # What Nightshift passes by itself, or leaves alone for a reason: code that comes with a model is never run.
 OWN_ARGUMENTS = frozenset(
@@ -15,9 +15,9 @@ OWN_ARGUMENTS = frozenset(
         *("tensor_parallel_size", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes"),
         *("enable_prefix_caching", "disable_log_stats", "skip_tokenizer_init", "runner", "data_parallel_size"),
         *("worker_cls", "worker_extension_cls", "distributed_executor_backend", "logits_processors", "scheduler_cls"),
-        *("enable_lora", "max_lora_rank", "lora_target_modules"),
     }
 )
+OF_ADAPTERS = frozenset({"enable_lora", "max_lora_rank", "lora_target_modules"})  # passed where `adapters` is true
 
 
 class Vllm(Model):
@@ -36,10 +36,8 @@ class Vllm(Model):
         description="longest prompt and answer together (tokens); empty: what the model was made for and the memory holds",
     )
     # Left out where it is false, so that images of an earlier version read the settings.
-    adapters: bool = Field(
-        False,
-        description="serve a model that was fine-tuned with LoRA as its base model with the adapter, not merged",
-        exclude_if=lambda value: not value,
+    adapters: bool = omit_default(
+        False, description="serve a model that was fine-tuned with LoRA as its base model with the adapter, not merged"
     )
     memory_share: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory for weights, keys and values")
     arguments: dict[str, Any] = Field(
@@ -48,7 +46,8 @@ class Vllm(Model):
 
     @field_validator("arguments")
     @classmethod
-    def _leaves_what_is_set(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(OWN_ARGUMENTS & set(value)):
+    def _leaves_what_is_set(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        own = OWN_ARGUMENTS | OF_ADAPTERS if info.data.get("adapters") else OWN_ARGUMENTS
+        if taken := sorted(own & set(value)):
             raise ValueError(f"{', '.join(taken)}: Nightshift sets this itself")
         return value

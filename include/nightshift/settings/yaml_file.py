@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 from yaml.composer import Composer
 
-from nightshift.settings.fields import hint
+from nightshift.settings.fields import hint, likely
 
 
 class BadYaml(ValueError):
@@ -62,8 +61,8 @@ def problem(
         text = f"unknown key; {hint(str(location[-1]), allowed, 'known keys:')}"
     elif item["type"] == "literal_error":
         expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        close = difflib.get_close_matches(str(item["input"]), expected, n=1)
-        text += f"; you wrote {item['input']!r:.200}" + (f", did you mean {close[0]!r}?" if close else "")
+        meant = likely(str(item["input"]), expected)
+        text += f"; you wrote {item['input']!r:.200}" + (f", {meant}" if meant else "")
     elif item["type"] != "missing" and not isinstance(item["input"], dict | list | BaseModel):
         text += f"; you wrote {item['input']!r:.200}"
     return f"{path}:{line}: {key or 'file'}: {text}"

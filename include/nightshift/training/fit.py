@@ -51,12 +51,14 @@ def fit(
     rows = read_rows(task)
     set_seed(training.seed)
     model = load_model(task.base_model, training, rows.train.longest)
+    embeddings = model.get_input_embeddings()
     trainer = TRAINERS[training.recipe](
         row_model(model, training, rows.train.longest),
         arguments,
         training,
         rows,
-        pad=filler(tokenizer, model.get_input_embeddings().num_embeddings),
+        # An adapter to the embeddings wraps them; with ZeRO-3 their weight has no rows here.
+        pad=filler(tokenizer, getattr(embeddings, "base_layer", embeddings).num_embeddings),
         checkpoints=Checkpoints(
             UPath(task.checkpoints), task.application, task.inputs, training.model_dump(mode="json")
         ),

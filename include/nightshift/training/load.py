@@ -107,6 +107,14 @@ def _with_adapter(model: Any, layers: torch.nn.ModuleList, training: Training) -
         target_modules=targets,
     )
     try:
-        return get_peft_model(model, adapter, autocast_adapter_dtype=False)
+        adapted = get_peft_model(model, adapter, autocast_adapter_dtype=False)
     except ValueError as error:
         raise BadInput(f"training.lora_targets: {error}") from error
+    # Merged into the one weight of both, an adapter to either would change the other as well.
+    both = adapted.get_input_embeddings(), adapted.get_output_embeddings()
+    if model.config.get_text_config().tie_word_embeddings and any(hasattr(one, "base_layer") for one in both):
+        raise BadInput(
+            "training.lora_targets: the embeddings and the head of this model share their weight, so an adapter to one "
+            "of them cannot be merged; leave them out"
+        )
+    return adapted

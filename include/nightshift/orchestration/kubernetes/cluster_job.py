@@ -78,7 +78,7 @@ class ClusterJob(JobTask):
         with self.in_reach("look for the pods of this task", before, context):
             submission = self._found(before, context)
         if submission is None:
-            with self.outlasting(context):
+            with self.waiting_out_outages(context):
                 attempt = self.prepared(context)
             self.submission = submission = submit(attempt, before, context)
             with self.in_reach(f"create {submission.name}", submission, context):
