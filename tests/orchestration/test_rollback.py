@@ -63,9 +63,9 @@ def test_a_killed_or_cleared_rollback_goes_on(two_releases, monkeypatch, killed_
 
 def test_what_was_never_a_champion_does_not_become_one_by_a_rollback(two_releases, judged, progress):
     register.run(judged(seed=3), progress)
-    with pytest.raises(AirflowFailException, match=r"version 3 is no earlier champion .*\(these are: 1\)"):
+    with pytest.raises(AirflowFailException, match=r"version 3 is not an earlier champion .*\(known: 1\)"):
         take_back(two_releases, version=3)
-    with pytest.raises(AirflowFailException, match="version 2 is no earlier champion"):
+    with pytest.raises(AirflowFailException, match="version 2 is not an earlier champion"):
         take_back(two_releases, version=2)
     assert two_releases.champion == "2"
 
